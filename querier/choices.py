@@ -1,0 +1,88 @@
+"""The named choices of the configuration. Member names are what a user types and are therefore lower case."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Choice(str, Enum):
+    """An Enum whose text is its name."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Reader(Choice):
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+    huggingface = "huggingface"
+    mqdialog = "mqdialog"
+
+
+class SplitBy(Choice):
+    time = "time"
+    within_querier = "within_querier"
+    scene = "scene"
+    given = "given"
+
+
+class Pool(Choice):
+    shared = "shared"
+    none = "none"
+
+
+class OnError(Choice):
+    refuse = "refuse"
+    skip = "skip"
+
+
+class Train(Choice):
+    frozen = "frozen"
+    lora = "lora"
+    full = "full"
+
+
+class DecoderKind(Choice):
+    small = "small"  # trained from scratch on the pool
+    pretrained = "pretrained"  # a transformers folder or hub name
+
+
+class Fusion(Choice):
+    gate = "gate"
+    concat = "concat"
+    film = "film"
+    cross_attention = "cross_attention"
+
+
+class Kind(Choice):
+    none = "none"
+    soft_prompt = "soft_prompt"
+    prefix = "prefix"
+    residual = "residual"
+
+
+class Contrast(Choice):
+    contrast_users = "contrast_users"
+    random = "random"
+    none = "none"
+
+
+class Order(Choice):
+    clustered = "clustered"
+    random = "random"
+
+
+class History(Choice):
+    own = "own"
+    permuted = "permuted"  # the control: another querier's history, drawn anew for every dialogue and epoch
+
+
+class SwapForm(Choice):
+    hinge = "hinge"
+    logistic = "logistic"
+
+
+class Schedule(Choice):
+    constant = "constant"
+    cosine = "cosine"

