@@ -1,0 +1,1 @@
+"""Methods: choices on the axes prompt × conditioner × decoder."""

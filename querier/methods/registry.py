@@ -1,0 +1,46 @@
+"""Builds the parts of a method from its configuration: prompt × conditioner × decoder."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from querier.choices import Kind, Train
+from querier.config import Config
+from querier.data.preparation import Prepared
+from querier.errors import InputError
+from querier.models.decoder import Decoder
+from querier.models.querier_model import QuerierModel
+from querier.types import Split
+
+
+def trains(config: Config) -> bool:
+    """Whether anything of the method is trained."""
+    return config.conditioning.kind is not Kind.none or config.decoder.train is not Train.frozen
+
+
+def build_conditioner(config: Config, decoder: Decoder, clusters: int, size: int) -> QuerierModel | None:
+    """The untrained conditioner of a method, None where the decoder reads text alone.
+
+    Args:
+        config: The run's configuration.
+        decoder: The decoder that it speaks to.
+        clusters: C.
+        size: E.
+    """
+    if config.conditioning.kind is Kind.none:
+        return None
+    return QuerierModel(config, clusters, size, decoder.geometry, decoder.embedding_rms)
+
+
+def fit_centres(model: QuerierModel, prepared: Prepared) -> None:
+    """Take the cluster means and directions of the history items from the pool.
+
+    Raises:
+        InputError: Where the pool is empty.
+    """
+    pool = prepared.corpus.rows_in(Split.TRAIN)
+    if not len(pool):
+        raise InputError("the training split holds no dialogue; loosen data.unseen, data.responders or data.split")
+    cluster = np.asarray(prepared.cluster)[pool]
+    model.items.centre_in.fit(prepared.queries(pool), cluster)
+    model.items.centre_out.fit(prepared.replies(pool), cluster)

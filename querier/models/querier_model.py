@@ -1,0 +1,166 @@
+"""The conditioner of the method `querier`: two towers, shrinkage, fusion, and a head that speaks to the decoder.
+
+No parameter belongs to one querier, so that somebody who came today needs no training.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from querier.choices import Kind
+from querier.config import Config
+from querier.losses import Sum, general_loss, specific_loss
+from querier.models.conditioning import build_head
+from querier.models.decoder import Geometry
+from querier.models.fusion import build_fusion
+from querier.models.heads import ViewHeads
+from querier.models.towers import ItemEncoder, PlainItemEncoder, Shrinkage, Tower
+from querier.types import Batch, Conditioning, Contrastive, Items
+
+
+class QuerierModel(nn.Module):
+    """General and querier-specific encoder, fused; see design of the towers in `towers.py`.
+
+    Args:
+        config: The run's configuration; reads `towers`, `conditioning` and `loss`.
+        clusters: C.
+        size: E.
+        geometry: Sizes of the decoder.
+        embedding_rms: RMS of the decoder's input embeddings, which the soft prompt matches.
+    """
+
+    def __init__(self, config: Config, clusters: int, size: int, geometry: Geometry, embedding_rms: float) -> None:
+        super().__init__()
+        towers = config.towers
+        self.loss = config.loss
+        self.items = ItemEncoder(clusters, size, towers)
+        self.specific = Tower(size, towers)
+        self.shrinkage = Shrinkage(towers)
+        self.specific_heads = ViewHeads(towers.width, config.loss.temperature)
+        self.has_general = towers.general
+        if towers.general:
+            self.pool_items = PlainItemEncoder(size, towers)
+            self.general = Tower(size, towers)
+            self.general_heads = ViewHeads(towers.width, config.loss.temperature)
+            self.fusion = build_fusion(towers.fusion, towers.width, towers.heads)
+        self.head = build_head(
+            config.conditioning.kind,
+            geometry,
+            embedding_rms,
+            towers.width,
+            towers.virtual_tokens,
+            config.conditioning.rank,
+        )
+        self.kind: Kind = config.conditioning.kind
+
+    def read_history(self, history: Items, query: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Z_s before shrinkage (B, T, D) and its attention (B, T, 1 + H); `query` (B, E) or None for query-free."""
+        vectors, weights = self.specific(self.items(history), history.mask[:, None], query)
+        return vectors[:, 0], weights[:, 0]
+
+    def embed(self, history: Items) -> Tensor:
+        """One query-free vector of each querier, the mean over T of the shrunk Z_s, (B, D)."""
+        vectors, _ = self.read_history(history, None)
+        return self.shrinkage(vectors, history.mask.sum(1)).mean(1)
+
+    def condition(self, batch: Batch, strength: float = 1.0) -> Conditioning:
+        """What the decoder reads for the batch's queriers; `strength` 0 equals no history, 1 is as trained."""
+        return self._speak(batch.query, batch.history, self._read_pool(batch), strength)
+
+    def training_step(self, batch: Batch) -> tuple[Conditioning, Conditioning | None, dict[str, Sum]]:
+        """Everything that one training step needs of the towers, each item's keys and values computed once.
+
+        Returns:
+            The conditioning of the batch, that of its swapped rows (None without `batch.swap`), and the sums of the
+            contrastive losses by name.
+        """
+        pairs = batch.contrastive
+        general = self._read_pool(batch, pairs)
+        encoded = self.items(batch.history)
+        masks = batch.history.mask[None] if pairs is None else torch.cat([batch.history.mask[None], pairs.views])
+        specific, weights = self.specific(encoded, masks.transpose(0, 1), batch.query)
+        conditioning = self._fuse(specific[:, 0], batch.history, general, 1.0, weights[:, 0])
+        swapped = None
+        if batch.swap is not None:
+            index = batch.swap.index
+            chosen = None if general is None else general[index]
+            swapped = self._speak(batch.query[index], batch.swap.history, chosen, 1.0)
+        sums: dict[str, Sum] = {}
+        if pairs is not None and self.loss.specific:
+            sums["specific"] = self._specific_loss(batch, pairs, specific[:, 1:])
+        if pairs is not None and self.loss.general and general is not None:
+            sums["general"] = self._general_loss(batch, pairs, general[:, 1:])
+        return conditioning, swapped, sums
+
+    def _speak(self, query: Tensor, history: Items, general: Tensor | None, strength: float) -> Conditioning:
+        vectors, weights = self.read_history(history, query)
+        return self._fuse(vectors, history, general, strength, weights)
+
+    def _fuse(
+        self, specific: Tensor, history: Items, general: Tensor | None, strength: float, weights: Tensor
+    ) -> Conditioning:
+        fused = self.shrinkage(specific, history.mask.sum(1), strength)
+        explain = {"attention": weights.detach()}
+        if general is not None:
+            fused, gate = self.fusion(fused, general[:, 0])
+            if gate is not None:
+                explain["gate"] = gate.detach()
+        conditioning: Conditioning = self.head(fused)
+        conditioning.explain = explain
+        return conditioning
+
+    def _read_pool(self, batch: Batch, pairs: Contrastive | None = None) -> Tensor | None:
+        """Z_g of the batch, and of its two views where there are pairs, (B, 1 or 3, T, D)."""
+        if not self.has_general:
+            return None
+        masks = batch.neighbours.mask[None]
+        if pairs is not None and self.loss.general:
+            masks = torch.cat([masks, pairs.neighbour_views])
+        encoded = self.pool_items(batch.neighbours)
+        vectors: Tensor = self.general(encoded, masks.transpose(0, 1), batch.query)[0]
+        return vectors
+
+    def _specific_loss(self, batch: Batch, pairs: Contrastive, views: Tensor) -> Sum:
+        rows, users = pairs.hard_mask.shape
+        hard = _flat(pairs.hard)
+        query = batch.query[:, None].expand(-1, users, -1).flatten(0, 1)
+        read, _ = self.specific(self.items(hard), hard.mask[:, None], query)  # the same query, another history
+        others = read[:, 0].unflatten(0, (rows, users))
+        heads = self.specific_heads
+        return specific_loss(
+            heads(views[:, 0], 0),
+            heads(views[:, 1], 1),
+            heads(others, 0),
+            heads(others, 1),
+            batch.querier,
+            batch.scene,
+            batch.cluster if self.loss.within_clusters else torch.zeros_like(batch.cluster),
+            pairs.views.any(-1).all(0),
+            pairs.hard_mask & pairs.hard.mask.any(-1),
+            heads.temperature(),
+        )
+
+    def _general_loss(self, batch: Batch, pairs: Contrastive, views: Tensor) -> Sum:
+        rows, queries = pairs.own_mask.shape
+        own = _flat(pairs.own_neighbours)
+        read, _ = self.general(self.pool_items(own), own.mask[:, None], pairs.own_query.flatten(0, 1))
+        others = read[:, 0].unflatten(0, (rows, queries))
+        heads = self.general_heads
+        return general_loss(
+            heads(views[:, 0], 0),
+            heads(views[:, 1], 1),
+            heads(others, 0),
+            heads(others, 1),
+            pairs.mutual,
+            pairs.near,
+            batch.cluster if self.loss.within_clusters else torch.zeros_like(batch.cluster),
+            pairs.neighbour_views.any(-1).all(0),
+            pairs.own_mask,
+            heads.temperature(),
+        )
+
+
+def _flat(items: Items) -> Items:
+    """Items (B, K, H) as (B K, H)."""
+    return Items(**{name: value.flatten(0, 1) for name, value in vars(items).items()})

@@ -1,0 +1,201 @@
+"""Where data, methods and losses meet: one Lightning module for every method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from querier.choices import Schedule
+from querier.config import Config, to_plain
+from querier.data.collate import collate
+from querier.data.requests import Request, Scored
+from querier.losses import Sum, combine, lm_loss, swap_loss
+from querier.models.decoder import Decoder
+from querier.models.querier_model import QuerierModel
+from querier.types import Batch, Conditioning, LossParts, Tokens, move
+
+
+class QuerierModule(lightning.LightningModule):
+    """Trains, scores and generates.
+
+    Args:
+        config: The run's configuration.
+        decoder: The language model.
+        conditioner: What tells it of the querier; None for methods that read text alone.
+    """
+
+    def __init__(self, config: Config, decoder: Decoder, conditioner: QuerierModel | None) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder = decoder
+        self.conditioner = conditioner
+        self.save_hyperparameters({"config": to_plain(config)})
+        self._validation: list[tuple[float, int, int]] = []
+
+    # training
+
+    def losses(self, batch: Batch) -> LossParts:
+        """The objective L = L_lm + λ_s L_specific + λ_g L_general + λ_w L_swap of one batch (design 6)."""
+        sums: dict[str, Sum] = {}
+        conditioning, swapped = None, None
+        if self.conditioner is not None:
+            conditioning, swapped, sums = self.conditioner.training_step(batch)
+        log_prob = self.decoder.log_prob(batch.tokens, conditioning)
+        sums["lm"] = lm_loss(log_prob, reply_mask(log_prob, batch.tokens))
+        if batch.swap is not None and swapped is not None:
+            sums["swap"] = self._swap(batch, log_prob, swapped)
+        weights = {"lm": 1.0, "specific": self.config.loss.specific, "general": self.config.loss.general}
+        return combine(sums, {**weights, "swap": self.config.loss.swap})
+
+    def _swap(self, batch: Batch, log_prob: Tensor, swapped: Conditioning) -> Sum:
+        loss = self.config.loss
+        index = batch.swap.index if batch.swap is not None else batch.rows[:0]
+        tokens = Tokens(**{name: value[index] for name, value in vars(batch.tokens).items()})
+        with torch.set_grad_enabled(loss.push_away):
+            other = reply_mean(self.decoder.log_prob(tokens, swapped), tokens)
+        return swap_loss(reply_mean(log_prob[index], tokens), other, loss.swap_margin, loss.swap_form)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout by the step, so that a resumed run draws what an unbroken one draws."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.trainer.fit_loop.total_batch_idx)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step; stops the run at a loss that is not finite.
+
+        Raises:
+            FloatingPointError: With the rows of the batch.
+        """
+        parts = self.losses(batch)
+        if not torch.isfinite(parts.total):
+            raise FloatingPointError(
+                f"the loss is {parts.total.item()} at step {self.global_step} ({_show(parts)}), rows "
+                f"{batch.rows.tolist()}; lower optim.lr or optim.decoder_lr, or look at these dialogues"
+            )
+        values = {f"train/{name}": value.detach() for name, value in parts.parts.items()}
+        self.log_dict({"train/loss": parts.total.detach(), **values}, batch_size=len(batch))
+        return parts.total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Negative log-likelihood of the replies."""
+        conditioning = None if self.conditioner is None else self.conditioner.condition(batch)
+        log_prob = self.decoder.log_prob(batch.tokens, conditioning)
+        mask = reply_mask(log_prob, batch.tokens)
+        self._validation.append((-float(log_prob.sum()), int(mask.sum()), self._bytes(batch.tokens)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/nll_per_token` and `val/nll_per_byte` over all rows of all processes."""
+        sums = torch.tensor(self._validation or [(0.0, 0, 0)], dtype=torch.float64, device=self.device).sum(0)
+        self._validation.clear()
+        if self.trainer.world_size > 1:
+            sums = self.all_gather(sums).reshape(-1, 3).sum(0)
+        nll, tokens, size = sums.tolist()
+        values = {"val/nll_per_token": nll / max(1.0, tokens), "val/nll_per_byte": nll / max(1.0, size)}
+        self.log_dict(values, prog_bar=True)
+
+    def _bytes(self, tokens: Tokens) -> int:
+        rows = [row[row >= 0] for row in tokens.labels.cpu()]
+        return sum(len(text.encode()) for text in self.decoder.tokenizer.batch_decode(rows, skip_special_tokens=True))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with one learning rate for the conditioner and one for the decoder; no decay of vectors and scalars."""
+        optim = self.config.optim
+        parts: list[tuple[nn.Module | None, float]] = [(self.conditioner, optim.lr), (self.decoder, optim.decoder_lr)]
+        groups = [group for part, lr in parts if part is not None for group in _groups(part, lr, optim.weight_decay)]
+        optimizer = torch.optim.AdamW(groups)
+        steps = int(self.trainer.estimated_stepping_batches)
+        factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._factor(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+
+    def _factor(self, step: int, steps: int) -> float:
+        warmup = max(1, round(self.config.optim.warmup * steps))
+        if step < warmup:
+            return (step + 1) / warmup
+        if self.config.optim.schedule is Schedule.constant:
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep only what is trained or fitted; a frozen decoder's weights are found where they came from."""
+        frozen = {f"decoder.{name}" for name, value in self.decoder.named_parameters() if not value.requires_grad}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in frozen}
+
+    # use
+
+    @torch.no_grad()
+    def score(self, requests: Sequence[Request], batch_size: int | None = None) -> list[Scored]:
+        """Log-probability of each request's reply, batched by length."""
+        scored: dict[int, Scored] = {}
+        for places, batch in self._batches(requests, batch_size, prompt_only=False):
+            log_prob = self.decoder.log_prob(batch.tokens, self._condition(batch, 1.0))
+            counts = reply_mask(log_prob, batch.tokens).sum(1).tolist()
+            for place, value, count in zip(places, log_prob.double().sum(1).tolist(), counts, strict=True):
+                scored[place] = Scored(value, int(count), len(requests[place].rendered.reply.encode()))
+        return [scored[place] for place in range(len(requests))]
+
+    @torch.no_grad()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        strength: float = 1.0,
+    ) -> list[str]:
+        """A reply to each request, greedy at temperature 0, batched by length."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        replies: dict[int, str] = {}
+        for places, batch in self._batches(requests, None, prompt_only=True):
+            conditioning = self._condition(batch, strength)
+            texts = self.decoder.generate(batch.tokens, conditioning, max_new_tokens, temperature, generator)
+            replies.update(zip(places, texts, strict=True))
+        return [replies[place] for place in range(len(requests))]
+
+    def _condition(self, batch: Batch, strength: float) -> Conditioning | None:
+        return None if self.conditioner is None else self.conditioner.condition(batch, strength)
+
+    def _batches(
+        self, requests: Sequence[Request], batch_size: int | None, prompt_only: bool
+    ) -> Iterator[tuple[list[int], Batch]]:
+        self.eval()
+        size = batch_size or self.config.evaluation.batch_size
+        length = [sum(len(text) for _, text in request.rendered.turns) for request in requests]
+        if not prompt_only:
+            length = [prompt + len(request.rendered.reply) for prompt, request in zip(length, requests, strict=True)]
+        order = sorted(range(len(requests)), key=lambda place: -length[place])
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            chosen = [requests[place] for place in places]
+            rendered = [request.rendered for request in chosen]
+            tokens = self.decoder.prompt_tokens(rendered) if prompt_only else self.decoder.score_tokens(rendered)
+            yield places, move(collate(chosen, tokens, self.config.towers.history), self.device)
+
+
+def reply_mask(log_prob: Tensor, tokens: Tokens) -> Tensor:
+    """True where `log_prob` (B, L) holds a token of the reply."""
+    return (tokens.labels >= 0) & torch.ones_like(log_prob, dtype=torch.bool)
+
+
+def reply_mean(log_prob: Tensor, tokens: Tokens) -> Tensor:
+    """Mean log-probability of the reply's tokens, (B, L) to (B,)."""
+    return log_prob.sum(1) / reply_mask(log_prob, tokens).sum(1).clamp(min=1)
+
+
+def _groups(part: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    trained = [value for value in part.parameters() if value.requires_grad]
+    wide = [value for value in trained if value.ndim > 1]
+    narrow = [value for value in trained if value.ndim <= 1]
+    groups = [
+        {"params": wide, "lr": lr, "weight_decay": weight_decay},
+        {"params": narrow, "lr": lr, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _show(parts: LossParts) -> str:
+    return ", ".join(f"{name} {value.item():.4g}" for name, value in parts.parts.items())
