@@ -167,16 +167,16 @@ def general_loss(
 def combine(parts: Mapping[str, Sum], weights: Mapping[str, float]) -> LossParts:
     """The weighted total, each part divided by its count over all processes.
 
-    Every value is multiplied by the number of processes, because gradients (and logged values) are averaged over them:
-    the average is then what one process with all rows would have got. Each process names the same weights; a part that
-    a process did not compute counts as an empty sum.
+    The total is multiplied by the number of processes, because gradients are averaged over them: the average is then
+    what one process with all rows would have got. Each process names the same weights; a part that a process did not
+    compute counts as an empty sum.
 
     Args:
         parts: Sums of this process by name.
         weights: Weight of each name; a superset of the names of `parts`.
 
     Returns:
-        Total and unweighted parts.
+        The total of this process with gradient, and the unweighted parts over all processes without.
 
     Raises:
         ValueError: A part has no weight, or there is no part at all.
@@ -187,15 +187,15 @@ def combine(parts: Mapping[str, Sum], weights: Mapping[str, float]) -> LossParts
     device = next(iter(parts.values())).total.device
     names = sorted(weights)
     zero = torch.zeros((), device=device)
-    local = [parts[name].count.to(device, torch.int64) if name in parts else zero.long() for name in names]
-    counts = sum_over_processes(torch.stack(local))
-    values: dict[str, Tensor] = {}
+    local = [parts.get(name, Sum(zero, zero)) for name in names]
+    counts = sum_over_processes(torch.stack([each.count.to(device, torch.int64) for each in local]))
+    totals = sum_over_processes(torch.stack([each.total.detach().float() for each in local]))
+    values = totals / counts.clamp(min=1)
     total = zero
-    for name, count in zip(names, counts, strict=True):
-        value = parts[name].total if name in parts else zero
-        values[name] = value * (world_size() / count.clamp(min=1)).to(value.dtype)
-        total = total + weights[name] * values[name]
-    return LossParts(total, {name: value.detach() for name, value in values.items()})
+    for name, each, count in zip(names, local, counts.clamp(min=1), strict=True):
+        total = total + weights[name] * each.total * (world_size() / count.to(each.total.dtype))
+    shown = {name: value for name, value, count in zip(names, values, counts, strict=True) if name in parts or count}
+    return LossParts(total, shown)
 
 
 def _both_directions(

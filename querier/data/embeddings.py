@@ -1,8 +1,8 @@
 """The store of text vectors: one fp16 row for each distinct text, kept between runs and shared by processes.
 
-Two append-only files lie in its folder: `vectors.f16` with the rows and `keys.bin` with one 32-byte key for each of them.
-A chunk's vectors reach the disk before its keys do, so that a key always has its row; whatever stands behind the
-last whole key is the torn tail of a killed process, and the next writer cuts it off. Work resumes at the next chunk.
+Two append-only files lie in its folder: `vectors.f16` with the rows and `keys.bin` with a 32-byte key for each. The
+vectors of a chunk reach the disk before its keys do, so that a key always has its row; whatever stands behind the last
+whole key is the torn tail of a killed process, and the next writer cuts it off. Work resumes at the next chunk.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class EmbeddingStore:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "lock").touch()
         except OSError as error:
-            raise InputError(f"cannot write to the cache {folder}: {error.strerror}; choose another with cache=") from error
+            message = f"cannot write to the cache {folder}: {error.strerror}; choose another with cache=<folder>"
+            raise InputError(message) from error
         self._vectors, self._keys = folder / "vectors.f16", folder / "keys.bin"
         self._read_keys()
 
@@ -61,12 +62,13 @@ class EmbeddingStore:
         if (found < 0).any():
             first = np.full(len(keys), -1)
             first[inverse[::-1]] = np.arange(len(texts))[::-1]
-            with self._lock():
+            with locked(self.folder / "lock"):
                 self._read_keys()  # another process may have encoded them meanwhile
                 missing = np.flatnonzero(self._find(keys) < 0)
                 self._add(keys[missing], [texts[i] for i in first[missing]], progress)
             found = self._find(keys)
-        return found[inverse]
+        rows: np.ndarray = found[inverse]
+        return rows
 
     def remove(self, texts: Sequence[str]) -> int:
         """Erase the vectors of `texts`; the rows of the other texts stay where they are.
@@ -75,7 +77,7 @@ class EmbeddingStore:
             How many texts were there.
         """
         keys, _ = self._distinct(texts)
-        with self._lock():
+        with locked(self.folder / "lock"):
             self._read_keys()
             found = self._find(keys)
             found = found[found >= 0]
@@ -157,14 +159,16 @@ class EmbeddingStore:
         self._order = np.argsort(self._known[:, 0], kind="stable")
         self._sorted = self._known[self._order, 0]
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        with (self.folder / "lock").open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; other processes wait until the block ends, or until this process does."""
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def open_matrix(folder: Path, size: int) -> np.ndarray:

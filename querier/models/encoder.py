@@ -1,7 +1,7 @@
 """A frozen sentence encoder: text in, unit vector out.
 
-It is the first step of the preparation (design 4.1). The weights are read only when the first text is encoded, so that a
-command whose vectors are all cached never loads them; the digest needs the files alone.
+It is the first step of the preparation (design 4.1). The weights are read only when the first text is encoded, so that
+a command whose vectors are all cached never loads them; the digest needs the files alone.
 """
 
 from __future__ import annotations
@@ -68,9 +68,15 @@ class SentenceEncoder:
         if self._model is not None:
             return
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        bars: Any = logging
+        shown = bars.is_progress_bar_enabled()
+        bars.disable_progress_bar()  # a bar for a hundred small tensors says nothing
         self._tokenizer = AutoTokenizer.from_pretrained(str(self.folder))
         model = AutoModel.from_pretrained(str(self.folder), use_safetensors=True, dtype=torch.float32)
+        if shown:
+            bars.enable_progress_bar()
         self._model = model.to(self.device).eval()
 
     def _encode(self, texts: list[str]) -> Tensor:

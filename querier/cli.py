@@ -1,0 +1,105 @@
+"""`querier COMMAND overrides...`: finds the command, shows messages, sets the exit code. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from querier import __version__
+from querier.errors import InputError
+
+COMMANDS = {
+    "prepare": "read dialogues, embed them, find clusters and contrast users; check_only=true writes nothing",
+    "fit": "train a responder: data=sample, or data=jsonl data.path=my_dialogues.jsonl",
+    "test": "score the held-out dialogues of a run",
+    "predict": "answer a file: input=queries.jsonl into=replies.jsonl",
+    "ask": "answer one query for several queriers: query='...' 'queriers=[ann,bob]'",
+    "forget": "remove a querier from a run and the caches: querier=ann",
+    "bench": "measure what a training step costs: name=step",
+    "demo": "train, compare and answer on the bundled corpus",
+}
+
+HELP = f"""querier {__version__}: language models that answer the same query differently for different queriers
+
+usage: querier COMMAND [group=choice] [setting=value] [-m]
+
+{chr(10).join(f"  {name:<9}{text}" for name, text in COMMANDS.items())}
+
+  querier fit data=sample method=ft        a choice of a group, here of data and of method
+  querier fit trainer.max_epochs=2         a setting
+  querier fit seed=0,1,2 -m                one run for each value; sweep=seeds does the same
+  querier fit --cfg job                    every setting and its value
+  querier fit --help                       every group and its choices
+"""
+
+FREE_TEXT = ("query", "history", "input", "into", "run", "querier", "responder")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: What stands after `querier`; the program's own when None.
+
+    Returns:
+        0 when the command did its work, 2 when what was given cannot be used, 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(HELP)
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        sys.stdout.write(f"querier {__version__}\n")
+        return 0
+    try:
+        return _run(words[0], words[1:])
+    except InputError as error:
+        sys.stderr.write(f"querier: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("querier: interrupted; the same command goes on from here\n")
+        return 130
+
+
+def _run(command: str, overrides: list[str]) -> int:
+    if command not in COMMANDS:
+        import difflib  # only needed where something is wrong
+
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean `querier {close[0]}`?" if close else "`querier --help` shows what they do"
+        raise InputError(f"no command {command!r}; there are {', '.join(COMMANDS)}; {hint}")
+    from querier.commands.compose import launch  # Hydra: a fifth of a second
+
+    def run(options: object) -> float | None:
+        _show_messages()
+        # The command's module brings in torch, so it comes after every check of the options.
+        result = import_module(f"querier.commands.{command}").run(options)
+        return result if isinstance(result, float) else None
+
+    launch(command, [quoted(word) for word in overrides], run)
+    return 0
+
+
+def quoted(override: str) -> str:
+    """An override whose value is free text, quoted for Hydra's grammar; any other as it is."""
+    name, equals, value = override.partition("=")
+    if not equals or name not in FREE_TEXT or not value or value[0] in "'\"[" or value == "null":
+        return override
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{name}='{escaped}'"
+
+
+def _show_messages() -> None:
+    logger = logging.getLogger("querier")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

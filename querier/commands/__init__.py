@@ -1,0 +1,1 @@
+"""What a user can type: one module per command, plus the configuration that they share."""

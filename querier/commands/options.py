@@ -1,0 +1,166 @@
+"""The options of each command, as dataclasses; those that train share `Config`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from querier.choices import OnError
+from querier.config import Config, EvaluationConfig, check_range
+
+
+@dataclass
+class FitOptions(Config):
+    """`querier fit`."""
+
+
+@dataclass
+class PrepareOptions(Config):
+    """`querier prepare`.
+
+    Args:
+        check_only: Read and split, say what was found, write nothing.
+    """
+
+    check_only: bool = False
+
+
+@dataclass
+class DemoOptions(Config):
+    """`querier demo`.
+
+    Args:
+        methods: What is compared, the baseline first.
+    """
+
+    methods: list[str] = field(default_factory=lambda: ["ft", "querier"])
+
+
+@dataclass
+class BenchOptions(Config):
+    """`querier bench`.
+
+    Args:
+        name: Which measurement.
+        queriers: Sizes of the made-up population.
+        steps: Timed steps of each method.
+    """
+
+    name: str | None = "step"
+    queriers: list[int] = field(default_factory=lambda: [20, 20_000])
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("steps", self.steps, 1)
+
+
+@dataclass
+class TestOptions:
+    """`querier test`.
+
+    Args:
+        run: A run's folder or its name under `output`; empty for the newest finished one.
+        output: Where runs lie.
+        evaluation: What is measured, on what.
+    """
+
+    __test__ = False  # not a test class, whatever its name says
+
+    run: str = ""
+    output: str = "outputs"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+@dataclass
+class AnswerOptions:
+    """What `predict` and `ask` share.
+
+    Args:
+        run: A run's folder or its name under `output`; empty for the newest finished one.
+        output: Where runs lie.
+        strength: 0 answers as without a history, 1 as trained, more exaggerates.
+        max_new_tokens: Length limit of a reply.
+        temperature: 0 takes the likeliest token.
+        seed: Of the sampling, where temperature > 0.
+    """
+
+    run: str = ""
+    output: str = "outputs"
+    strength: float = 1.0
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("strength", self.strength, 0.0, 10.0, "1 is as trained")
+        check_range("max_new_tokens", self.max_new_tokens, 1)
+        check_range("temperature", self.temperature, 0.0, 10.0)
+        check_range("seed", self.seed, 0)
+
+
+@dataclass
+class PredictOptions(AnswerOptions):
+    """`querier predict`.
+
+    Args:
+        input: JSONL with `query`, optionally `querier`, `responder`, `id` and `history` (a list of query and reply).
+        into: JSONL that is written: the input's fields and `reply`.
+        on_error: What happens to a line that cannot be used.
+        overwrite: Whether an existing `into` is replaced.
+        batch_size: Queries answered together.
+    """
+
+    input: str = ""
+    into: str = ""
+    on_error: OnError = OnError.refuse
+    overwrite: bool = False
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("batch_size", self.batch_size, 1)
+
+
+@dataclass
+class AskOptions(AnswerOptions):
+    """`querier ask`.
+
+    Args:
+        query: What is asked.
+        queriers: Who asks; empty for three of the run's own, drawn by `seed`, and nobody.
+        history: JSONL of what somebody whom the run has not seen said and was answered.
+        responder: Who answers; empty for the run's most frequent one.
+    """
+
+    query: str = ""
+    queriers: list[str] = field(default_factory=list)
+    history: str = ""
+    responder: str = ""
+
+
+@dataclass
+class ForgetOptions:
+    """`querier forget`.
+
+    Args:
+        querier: Who is forgotten.
+        run: A run's folder or its name under `output`; empty for the newest finished one.
+        output: Where runs lie.
+    """
+
+    querier: str = ""
+    run: str = ""
+    output: str = "outputs"
+
+
+OPTIONS: dict[str, type[Any]] = {
+    "prepare": PrepareOptions,
+    "fit": FitOptions,
+    "test": TestOptions,
+    "predict": PredictOptions,
+    "ask": AskOptions,
+    "forget": ForgetOptions,
+    "bench": BenchOptions,
+    "demo": DemoOptions,
+}

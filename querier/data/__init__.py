@@ -1,0 +1,1 @@
+"""Data: records, readers, splits, histories, and how they become batches."""

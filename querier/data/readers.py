@@ -1,0 +1,217 @@
+"""Reading dialogues from files: each reader yields plain records, one check turns them into dialogues.
+
+A fault names the file, the line (or the record's number, where a format has no lines), the field, what was got and
+what to do. With `data.on_error=skip` faulty records are collected instead; see `write_refused`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from querier.choices import OnError, Reader
+from querier.config import DataConfig
+from querier.data import mqdialog, tables
+from querier.data.parsing import Parser, nearest_first
+from querier.data.records import Corpus
+from querier.data.sources import Source, decode, files_of
+from querier.data.splits import split
+from querier.errors import InputError
+from querier.files import write_atomic
+from querier.types import Dialogue
+
+SHOWN = 8  # names that a message lists at most
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A record that was left out under `data.on_error=skip`."""
+
+    file: str
+    line: int
+    reason: str
+    text: str
+
+
+@dataclass
+class Reading:
+    """What was read.
+
+    Args:
+        dialogues: Sorted by time, ties by id.
+        refused: Records left out; always empty under `data.on_error=refuse`.
+        notes: What was accepted and counted, for the user.
+    """
+
+    dialogues: list[Dialogue]
+    refused: list[Refused] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read(config: DataConfig) -> Reading:
+    """Read and check all dialogues of `data.path`.
+
+    Raises:
+        InputError: On a path that cannot be read, an input without dialogues, an unknown name in `data.fields` or
+            `data.responders`, and, under `data.on_error=refuse`, on the first faulty record.
+    """
+    parser = Parser(config.fields)  # before anything is opened: a wrong name must not cost an hour of reading
+    if not config.path:
+        raise InputError("data.path is empty; give the file or folder to read, such as data.path=my_dialogues.jsonl")
+    notes: list[str] = []
+    dialogues, refused = _parse(_SOURCES[config.reader](config, notes), parser, config.on_error)
+    if not dialogues:
+        raise InputError(_nothing(config.path, refused))
+    parser.check_fields_used()
+    dialogues, moved = _sorted(dialogues)
+    if moved:
+        notes.append(f"{moved} of {len(dialogues)} dialogues came out of the order of their times and were sorted")
+    _check_responders(dialogues, config.responders)
+    if refused:
+        notes.append(f"{len(refused)} records were refused and left out")
+    return Reading(dialogues, refused, notes + _counts(dialogues))
+
+
+def check(config: DataConfig) -> Reading:
+    """Validate an input without writing anything: read it and split it, and collect every faulty record.
+
+    The notes are those of `read` and of `split`. Faulty records are returned whatever `data.on_error` says, so that
+    all of them can be shown at once.
+
+    Raises:
+        InputError: On whatever no record by itself is to blame for.
+    """
+    reading = read(replace(config, on_error=OnError.skip))
+    _, notes = split(Corpus.build(reading.dialogues), config)
+    return replace(reading, notes=[*reading.notes, *notes])
+
+
+def write_refused(refused: Sequence[Refused], path: Path) -> None:
+    """Write the refused records with their reasons as JSON lines, whole or not at all.
+
+    Raises:
+        InputError: When the file cannot be written.
+    """
+    write_atomic(path, "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in refused))
+
+
+def read_jsonl(config: DataConfig, notes: list[str]) -> Iterator[Source]:
+    """The records of a JSON Lines file, or of all `*.jsonl` of a folder by name; empty lines are passed over."""
+    for path in files_of(config.path, ".jsonl"):
+        with path.open("rb") as file:
+            for line, content in enumerate(file, start=1):
+                text, fault = decode(content, first=line == 1)
+                if not text.strip():
+                    continue
+                if fault:
+                    yield Source(str(path), line, text, fault=fault)
+                    continue
+                record, fault = parse_json(text)
+                yield Source(str(path), line, text, record, fault)
+
+
+def parse_json(text: str) -> tuple[object, str]:
+    """What a JSON text holds, and what is wrong with it, if anything."""
+    try:
+        return json.loads(text), ""
+    except json.JSONDecodeError as error:
+        near = text[max(0, error.pos - 20) : error.pos + 20].strip()
+        return None, (
+            f"not JSON: {error.msg.lower()} at column {error.colno}, near {near!r}; "
+            "write one object in braces on each line"
+        )
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets nested too deep
+        return None, f"not JSON that can be read: {error}; write one object in braces on each line"
+
+
+_SOURCES: dict[Reader, Callable[[DataConfig, list[str]], Iterator[Source]]] = {
+    Reader.jsonl: read_jsonl,
+    Reader.csv: tables.read_csv,
+    Reader.parquet: tables.read_parquet,
+    Reader.huggingface: tables.read_huggingface,
+    Reader.mqdialog: mqdialog.read_mqdialog,
+}
+
+
+def _parse(sources: Iterable[Source], parser: Parser, on_error: OnError) -> tuple[list[Dialogue], list[Refused]]:
+    dialogues: list[Dialogue] = []
+    refused: list[Refused] = []
+    places: dict[str, tuple[str, int]] = {}
+    for order, source in enumerate(sources):
+        try:
+            dialogue = _accept(source, parser, order, places)
+        except InputError as error:
+            if on_error is OnError.refuse:
+                raise InputError(
+                    f"{source.file}:{source.line}: {error} (data.on_error=skip leaves such records out)"
+                ) from error
+            refused.append(Refused(source.file, source.line, str(error), source.text))
+            continue
+        dialogues.append(dialogue)
+    return dialogues, refused
+
+
+def _accept(source: Source, parser: Parser, order: int, places: dict[str, tuple[str, int]]) -> Dialogue:
+    if source.fault:
+        raise InputError(source.fault)
+    dialogue = parser(source.record, order)
+    if dialogue.id in places:
+        file, line = places[dialogue.id]
+        raise InputError(
+            f"field `id`: {dialogue.id!r} stands in {file}:{line} too; give each dialogue an id of its own"
+        )
+    places[dialogue.id] = (source.file, source.line)
+    return dialogue
+
+
+def _nothing(path: str, refused: Sequence[Refused]) -> str:
+    if not refused:
+        return f"{path}: holds no dialogue; write one record on each line (data/FORMATS.md shows how)"
+    first = refused[0]
+    return (
+        f"{path}: none of the {len(refused)} records can be used; "
+        f"the first fault is {first.file}:{first.line}: {first.reason}"
+    )
+
+
+def _sorted(dialogues: list[Dialogue]) -> tuple[list[Dialogue], int]:
+    latest, moved = dialogues[0].time, 0
+    for dialogue in dialogues:
+        moved += dialogue.time < latest
+        latest = max(latest, dialogue.time)
+    # Ties by id: the same records in another order give the same corpus, number by number.
+    return sorted(dialogues, key=lambda dialogue: (dialogue.time, dialogue.id)), moved
+
+
+def _check_responders(dialogues: Sequence[Dialogue], responders: Sequence[str] | None) -> None:
+    if responders is None:
+        return
+    if not responders:
+        raise InputError("data.responders is an empty list; name one responder at least, or leave it out for all")
+    known = {dialogue.responder for dialogue in dialogues}
+    for name in responders:
+        if name not in known:
+            names = nearest_first(name, known)
+            shown = ", ".join(repr(other) for other in names[:SHOWN])
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            raise InputError(
+                f"data.responders: nobody named {name!r} answers in this data; those who do: {shown}{more}"
+            )
+
+
+def _counts(dialogues: Sequence[Dialogue]) -> list[str]:
+    asked = Counter(dialogue.querier for dialogue in dialogues)
+    responders = {dialogue.responder for dialogue in dialogues}
+    notes = [f"{len(dialogues)} dialogues of {len(asked)} queriers with {len(responders)} responders"]
+    if len(asked) == 1:
+        notes.append(f"one querier only ({next(iter(asked))}): methods that need others cannot be used")
+    once = sum(count == 1 for count in asked.values())
+    if once:
+        notes.append(f"{once} queriers have one dialogue only, hence no history")
+    history = sum(dialogue.split == "history" for dialogue in dialogues)
+    if history:
+        notes.append(f"{history} dialogues are history only: never trained on or scored")
+    return notes

@@ -1,0 +1,270 @@
+"""What a model reads of one dialogue: rendered text, the query's vector, the querier's history, pool neighbours.
+
+Every reader of the data (training, scoring, generation, serving) asks here, so that the leak rules are kept in one
+place: whatever stands in a history is strictly earlier than the query and of another scene, or `InputError` is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from querier.choices import History
+from querier.config import Config
+from querier.data.history import Histories, check_no_leak
+from querier.data.preparation import Prepared
+from querier.types import Dialogue, EncodeTexts, Rendered, Turn
+
+RenderNamed = Callable[[Dialogue, str | None], Rendered]
+"""Renders a dialogue; the second argument is the name shown for the querier, None for the true one."""
+
+
+class AssignClusters(Protocol):
+    """Finds the cluster of new queries."""
+
+    def assign(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (n,) and distances (n,) of vectors (n, E)."""
+        ...
+
+
+PERMUTE = 17  # marks the draws of the permuted control
+
+
+@dataclass
+class Past:
+    """Dialogues as vectors, newest first.
+
+    Args:
+        inputs: Embeddings of what was asked, (n, E) float32.
+        outputs: Embeddings of what was answered, (n, E) float32.
+        cluster: Cluster of each query, (n,) int64.
+        same_responder: Whether the reader's responder answered, (n,) bool.
+    """
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+    cluster: np.ndarray
+    same_responder: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass
+class Request:
+    """Everything that a model reads to answer or to score one dialogue.
+
+    Args:
+        rendered: The prompt's turns and the reply.
+        query: Embedding of the query, (E,) float32.
+        cluster: The query's cluster.
+        history: The querier's earlier dialogues.
+        neighbours: Nearest earlier pool dialogues of other queriers.
+        row: Place in the corpus; −1 for texts that are in none.
+        querier: Querier's number; −1 for one who is in no corpus.
+        scene: Scene's number; −1 for texts that are in none.
+    """
+
+    rendered: Rendered
+    query: np.ndarray
+    cluster: int
+    history: Past
+    neighbours: Past
+    row: int = -1
+    querier: int = -1
+    scene: int = -1
+
+
+class Requests:
+    """Builds requests from a prepared corpus.
+
+    Args:
+        prepared: Corpus, vectors, clusters and neighbours.
+        histories: Finds each querier's earlier dialogues.
+        config: Reads `seed`, `data.history`, `towers.history` and `towers.neighbours`.
+        render: Turns a dialogue into what the decoder reads; the second argument is the name shown for the querier.
+    """
+
+    def __init__(self, prepared: Prepared, histories: Histories, config: Config, render: RenderNamed) -> None:
+        self.prepared = prepared
+        self.corpus = prepared.corpus
+        self.histories = histories
+        self.config = config
+        self.render = render
+        self.limit = config.towers.history
+
+    def history_rows(self, row: int, epoch: int = 0) -> np.ndarray:
+        """Rows of the history that belongs to `row`, newest first, at most `towers.history`.
+
+        Under `data.history=permuted` it is another querier's, drawn anew for every dialogue and epoch.
+        """
+        permuted = None
+        if self.config.data.history is History.permuted:
+            permuted = np.random.default_rng([self.config.seed, epoch, PERMUTE, row])
+        return self.histories.of(row, self.limit, permuted=permuted)
+
+    def matched(self, row: int, epoch: int = 0) -> Request:
+        """The request of a dialogue with its own querier's history."""
+        return self.of(row, self.history_rows(row, epoch))
+
+    def of(self, row: int, history: np.ndarray, name: str | None = None) -> Request:
+        """The request of a dialogue with any history: swapped, cut or empty.
+
+        Args:
+            row: The dialogue.
+            history: Rows, newest first, (n,) int64.
+            name: Shown for the querier; None for the true name.
+
+        Raises:
+            InputError: An item or a neighbour is not strictly earlier than the query, or is of its scene.
+        """
+        prepared, corpus = self.prepared, self.corpus
+        history = np.asarray(history, dtype=np.int64)[: self.limit]
+        neighbours = self.neighbour_rows(row)
+        check_no_leak(corpus, row, np.concatenate([history, neighbours]), own=False)
+        responder = int(corpus.responder[row])
+        return Request(
+            rendered=self.render(corpus.dialogue(row), name),
+            query=prepared.queries(np.array([row]))[0],
+            cluster=int(prepared.cluster[row]),
+            history=self.past(history, responder),
+            neighbours=self.past(neighbours, responder),
+            row=row,
+            querier=int(corpus.querier[row]),
+            scene=int(corpus.scene[row]),
+        )
+
+    def neighbour_rows(self, row: int) -> np.ndarray:
+        """Pool rows nearest to the dialogue's query, nearest first; at most `towers.neighbours`."""
+        rows = self.prepared.neighbours[row]
+        return rows[rows >= 0][: self.config.towers.neighbours]
+
+    def past(self, rows: np.ndarray, responder: int) -> Past:
+        """The rows as vectors, in the order given."""
+        return gather_past(self.prepared, np.asarray(rows, dtype=np.int64), responder)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What a querier asked and was answered, in texts.
+
+    Args:
+        query: What was asked.
+        reply: What was answered.
+        responder: Who answered; None for the one who answers now.
+    """
+
+    query: str
+    reply: str
+    responder: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How likely a reply is.
+
+    Args:
+        log_prob: Sum over the reply's tokens, nats.
+        tokens: Number of the reply's tokens.
+        bytes: Length of the reply in UTF-8.
+    """
+
+    log_prob: float
+    tokens: int
+    bytes: int
+
+
+def outside_request(
+    query: str,
+    querier: str | None,
+    history: Sequence[Exchange],
+    encode: EncodeTexts,
+    clusters: AssignClusters,
+    render: RenderNamed,
+    config: Config,
+    prepared: Prepared | None = None,
+    responder: str | None = None,
+    turns: Sequence[Turn] = (),
+) -> Request:
+    """A request for texts that are in no corpus.
+
+    Args:
+        query: What is asked.
+        querier: Name of who asks, known to the corpus or not; None for nobody in particular.
+        history: What the querier asked and was answered, oldest first.
+        encode: The sentence encoder that the model was trained with.
+        clusters: The query clusters of the pool.
+        render: Turns a dialogue into what the decoder reads.
+        config: Reads `towers.history` and `towers.neighbours`.
+        prepared: Where pool neighbours are looked up; None for none.
+        responder: Who answers; None for the one who answered last, else the first one of the corpus.
+        turns: What was said in this dialogue before the query.
+    """
+    answers = responder or _last_responder(history, prepared)
+    newest = list(history[::-1])
+    newest.sort(key=lambda item: item.responder not in (None, answers))  # stable: newest first among each
+    newest = newest[: config.towers.history]
+    vectors = encode([query, *(item.query for item in newest), *(item.reply for item in newest)])
+    asked = vectors[: 1 + len(newest)]
+    cluster = np.asarray(clusters.assign(asked)[0], dtype=np.int64)
+    past = Past(
+        inputs=asked[1:],
+        outputs=vectors[1 + len(newest) :],
+        cluster=cluster[1:],
+        same_responder=np.array([item.responder in (None, answers) for item in newest], dtype=bool),
+    )
+    number = -1 if prepared is None else _number(prepared.corpus.queriers, querier)
+    name = querier or ""
+    dialogue = Dialogue(
+        id="",
+        querier=name,
+        responder=answers,
+        turns=(*turns, Turn(name, query), Turn(answers, "")),
+        time=0,
+        scene="",
+    )
+    return Request(
+        rendered=render(dialogue, None),
+        query=vectors[0],
+        cluster=int(cluster[0]),
+        history=past,
+        neighbours=_outside_neighbours(vectors[0], number, answers, config, prepared),
+        querier=number,
+    )
+
+
+def gather_past(prepared: Prepared, rows: np.ndarray, responder: int) -> Past:
+    """Dialogues of the corpus as vectors, in the order given; `responder` is the number of who answers now."""
+    return Past(
+        inputs=prepared.queries(rows),
+        outputs=prepared.replies(rows),
+        cluster=np.asarray(prepared.cluster[rows], dtype=np.int64),
+        same_responder=np.asarray(prepared.corpus.responder[rows] == responder),
+    )
+
+
+def _outside_neighbours(
+    query: np.ndarray, querier: int, responder: str, config: Config, prepared: Prepared | None
+) -> Past:
+    """Pool dialogues nearest to a new query; none without a corpus."""
+    if prepared is None or not config.towers.neighbours:
+        none = np.zeros((0, len(query)), dtype=np.float32)
+        return Past(none, none, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
+    rows = np.asarray(prepared.nearest(query, querier, None), dtype=np.int64)[: config.towers.neighbours]
+    return gather_past(prepared, rows, _number(prepared.corpus.responders, responder))
+
+
+def _last_responder(history: Sequence[Exchange], prepared: Prepared | None) -> str:
+    """Who answered last, else the first responder of the corpus, else the default of the record type."""
+    named = [item.responder for item in history if item.responder is not None]
+    if named:
+        return named[-1]
+    return prepared.corpus.responders[0] if prepared is not None else "assistant"
+
+
+def _number(names: Sequence[str], name: str | None) -> int:
+    """Number of a name, −1 if unknown."""
+    return next((number for number, known in enumerate(names) if known == name), -1)

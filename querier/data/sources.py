@@ -1,0 +1,74 @@
+"""What every reader needs: the files behind a path, and one record as it stands in a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from querier.data.parsing import nearest_first
+from querier.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One record as it stands in a file, or why it cannot be read.
+
+    Args:
+        file: Where it stands.
+        line: Its line, from 1; the record's number where the format has no lines.
+        text: As it stands there, for the list of refused records.
+        record: What it holds.
+        fault: Why it cannot be read; empty if it can.
+    """
+
+    file: str
+    line: int
+    text: str
+    record: Any = None
+    fault: str = ""
+
+
+def files_of(path: str, ending: str) -> list[Path]:
+    """The file itself, or the files of a folder with this ending, by name.
+
+    Raises:
+        InputError: When there is nothing to read.
+    """
+    place = Path(path)
+    check_exists(place)
+    if place.is_file():
+        return [place]
+    files = sorted(file for file in place.iterdir() if file.suffix == ending and file.is_file())
+    if not files:
+        raise InputError(f"data.path: the folder {path} holds no {ending} file; give a file, or another data.reader")
+    return files
+
+
+def check_exists(path: Path) -> None:
+    """Refuse a path that is not there, naming its nearest neighbours.
+
+    Raises:
+        InputError: With the first part that does not exist.
+    """
+    if path.exists():
+        return
+    missing = path
+    while not missing.parent.exists():
+        missing = missing.parent
+    beside = [other.name for other in missing.parent.iterdir()] if missing.parent.is_dir() else []
+    near = nearest_first(missing.name, beside)[:3]
+    hint = f"; nearest in {missing.parent}: {', '.join(near)}" if near else ""
+    raise InputError(f"data.path: no such file or folder: {path}{hint}")
+
+
+def decode(content: bytes, first: bool = False) -> tuple[str, str]:
+    """A line as text and what is wrong with its bytes, if anything; a byte order mark on the first line is dropped."""
+    try:
+        return content.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"), ""
+    except UnicodeDecodeError as error:
+        fault = (
+            f"not UTF-8: byte 0x{content[error.start]:02x} at position {error.start + 1}; save the file as UTF-8, "
+            "or convert it: iconv -f LATIN1 -t UTF-8"
+        )
+        return content.decode("utf-8", errors="replace").rstrip("\r\n"), fault

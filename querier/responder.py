@@ -1,0 +1,237 @@
+"""A trained run, ready to answer: `Responder.load(run).respond(query, querier=...)`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from querier.config import Config, from_plain, to_plain
+from querier.data.collate import collate
+from querier.data.history import Histories
+from querier.data.preparation import Prepared
+from querier.data.requests import Exchange, Request, Requests, outside_request
+from querier.errors import InputError
+from querier.files import atomic_folder
+from querier.methods.prompts import Renderer, renderer
+from querier.methods.registry import build_conditioner
+from querier.models.decoder import Decoder
+from querier.models.encoder import SentenceEncoder
+from querier.module import QuerierModule
+from querier.neighbours.clusters import Clusters
+from querier.types import EncodeTexts, Split, Tokens, move
+
+PARTS = "parts.json"
+CARD = """---
+library_name: querier
+---
+# A querier-aware responder
+
+Method `{method}`, decoder `{decoder}`, conditioning `{conditioning}`. Trained with querier {version}.
+
+It answers the same query differently for different queriers, from what each asked and was answered before. No history
+of anybody is in this folder: give histories when you ask.
+
+    from querier.responder import Responder
+    responder = Responder.from_pretrained("{name}")
+    responder.respond("How do tides work?", history=[("What is yeast?", "Put simply, tiny living things.")])
+
+The weights were trained on texts of the queriers of the training pool; forgetting a querier does not unlearn them.
+"""
+
+
+class Responder:
+    """Answers queries for queriers, known and unknown.
+
+    Args:
+        module: The trained decoder and conditioner.
+        encode: The sentence encoder that the run was prepared with.
+        clusters: The query clusters of the pool.
+        prepared: The corpus with its histories; None where only histories that are given are read.
+    """
+
+    def __init__(
+        self, module: QuerierModule, encode: EncodeTexts, clusters: Clusters, prepared: Prepared | None
+    ) -> None:
+        self.module = module.eval()
+        self.config: Config = module.config
+        self.encode = encode
+        self.clusters = clusters
+        self.prepared = prepared
+        self.render: Renderer = renderer(self.config.prompt)
+        self._added: dict[str, list[Exchange]] = {}
+        self.requests = None
+        if prepared is not None:
+            self.requests = Requests(prepared, Histories(prepared.corpus), self.config, self.render)
+
+    @classmethod
+    def load(cls, run: str | Path, device: str = "cpu") -> Responder:
+        """The best model of a finished run, with the histories of the corpus that it was prepared on.
+
+        Raises:
+            InputError: Where the run or its prepared corpus is not there.
+        """
+        folder = Path(run)
+        card = folder / "run.json"
+        if not card.is_file():
+            raise InputError(f"{folder} is not a run: it has no run.json; give a folder that `querier fit` wrote")
+        prepared = Path(json.loads(card.read_text())["prepared"])
+        if not prepared.is_dir():
+            raise InputError(f"{folder}: its prepared corpus {prepared} is gone; run the same `querier fit` again")
+        return cls._open(folder / "model", Prepared.load(prepared), device)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> Responder:
+        """A model that `save_pretrained` wrote; it knows nobody and reads the histories that are given."""
+        return cls._open(Path(folder), None, device)
+
+    @classmethod
+    def _open(cls, folder: Path, prepared: Prepared | None, device: str) -> Responder:
+        module, clusters = load_module(folder)
+        encode = SentenceEncoder(module.config.encoder)
+        return cls(module.to(device), encode, clusters, prepared)
+
+    def respond(
+        self,
+        query: str,
+        querier: str | None = None,
+        history: Sequence[tuple[str, str]] | None = None,
+        strength: float = 1.0,
+        max_new_tokens: int | None = None,
+    ) -> str:
+        """The reply to one query.
+
+        Args:
+            query: What is asked.
+            querier: Who asks; a name of the corpus brings that querier's history along.
+            history: (query, reply) pairs, oldest first, instead of the corpus's history.
+            strength: 0 answers as to somebody without history, 1 as trained, more exaggerates.
+            max_new_tokens: Length limit; default `evaluation.max_new_tokens`.
+
+        Raises:
+            InputError: On an empty query.
+        """
+        return self.respond_all([query], [querier], [history], strength, max_new_tokens)[0]
+
+    def respond_all(
+        self,
+        queries: Sequence[str],
+        queriers: Sequence[str | None],
+        histories: Sequence[Sequence[tuple[str, str]] | None],
+        strength: float = 1.0,
+        max_new_tokens: int | None = None,
+    ) -> list[str]:
+        """Replies to several queries in one batch; the arguments as in `respond`, one of each a query."""
+        requests = [self.request(*one) for one in zip(queries, queriers, histories, strict=True)]
+        limit = max_new_tokens or self.config.evaluation.max_new_tokens
+        return self.module.generate(requests, limit, strength=strength)
+
+    def request(
+        self, query: str, querier: str | None = None, history: Sequence[tuple[str, str]] | None = None
+    ) -> Request:
+        """What the model reads to answer `query` for `querier`.
+
+        Raises:
+            InputError: On an empty query.
+        """
+        if not query.strip():
+            raise InputError("the query is empty; give some text")
+        past = [Exchange(*pair) for pair in history] if history is not None else self.history_of(querier)
+        return outside_request(
+            query, querier, past, self.encode, self.clusters, self.render, self.config, self.prepared
+        )
+
+    def history_of(self, querier: str | None) -> list[Exchange]:
+        """What a querier said and was answered, oldest first; empty for somebody whom the corpus does not know."""
+        if querier is None:
+            return []
+        known: list[Exchange] = []
+        if self.prepared is not None and querier in self._numbers:
+            corpus = self.prepared.corpus
+            rows = corpus.rows_of(self._numbers[querier])
+            kept = rows[corpus.split[rows] != Split.EXCLUDED.value][-self.config.towers.history :]
+            dialogues = [corpus.dialogue(int(row)) for row in kept]
+            known = [Exchange(one.query, one.reply, one.responder) for one in dialogues]
+        return known + self._added.get(querier, [])
+
+    def add_history(self, querier: str, query: str, reply: str) -> None:
+        """Remember one more exchange of a querier, in this process only."""
+        self._added.setdefault(querier, []).append(Exchange(query, reply))
+
+    def forget(self, querier: str) -> None:
+        """Drop what `add_history` brought; `querier forget` removes a querier from the prepared corpus."""
+        self._added.pop(querier, None)
+
+    @property
+    def _numbers(self) -> dict[str, int]:
+        corpus = self.prepared.corpus if self.prepared is not None else None
+        return {} if corpus is None else {name: number for number, name in enumerate(corpus.queriers)}
+
+    @torch.no_grad()
+    def embed_queriers(self, names: Sequence[str]) -> np.ndarray:
+        """Query-free vectors of queriers after all of their history, (Q, D) float32.
+
+        Raises:
+            InputError: Where the method has no querier-specific tower.
+        """
+        model = self.module.conditioner
+        if model is None:
+            raise InputError(f"method {self.config.method} has no vectors of queriers; use a run of method querier")
+        chunks = []
+        for start in range(0, len(names), 64):
+            requests = [self.request("?", name) for name in names[start : start + 64]]
+            empty = torch.zeros(len(requests), 1, dtype=torch.int64)
+            batch = collate(requests, Tokens(empty, empty, empty), self.config.towers.history)
+            chunks.append(model.embed(move(batch.history, self.module.device)).cpu().numpy())
+        return np.concatenate(chunks) if chunks else np.zeros((0, self.config.towers.width), dtype=np.float32)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights, configuration, clusters and a model card; no history of anybody."""
+        save_module(self.module, self.clusters, self.encode.size, Path(folder))
+
+
+def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Path) -> None:
+    """Write a trained module as safetensors and JSON, atomically."""
+    from querier import __version__
+
+    config = module.config
+    with atomic_folder(folder) as new:
+        module.decoder.save(new / "decoder")
+        tensors = {"centroids": torch.from_numpy(np.ascontiguousarray(clusters.centroids, dtype=np.float32))}
+        save_file(tensors, new / "clusters.safetensors")
+        if module.conditioner is not None:
+            state = {name: value.contiguous().cpu() for name, value in module.conditioner.state_dict().items()}
+            save_file(state, new / "conditioner.safetensors")
+        parts = {"config": to_plain(config), "size": size, "threshold": float(clusters.threshold)}
+        (new / PARTS).write_text(json.dumps(parts, indent=2))
+        decoder = config.decoder.path or "small, from scratch"
+        text = CARD.format(
+            method=config.method,
+            decoder=decoder,
+            conditioning=config.conditioning.kind,
+            version=__version__,
+            name=folder.name,
+        )
+        (new / "README.md").write_text(text)
+
+
+def load_module(folder: Path) -> tuple[QuerierModule, Clusters]:
+    """What `save_module` wrote.
+
+    Raises:
+        InputError: Where the folder holds no model.
+    """
+    if not (folder / PARTS).is_file():
+        raise InputError(f"{folder} holds no model: it has no {PARTS}; finish the run with the same `querier fit`")
+    parts = json.loads((folder / PARTS).read_text())
+    config: Config = from_plain(Config, parts["config"])
+    decoder = Decoder.load(folder / "decoder", config.decoder)
+    centroids = load_file(folder / "clusters.safetensors")["centroids"].numpy()
+    conditioner = build_conditioner(config, decoder, len(centroids), parts["size"])
+    if conditioner is not None:
+        conditioner.load_state_dict(load_file(folder / "conditioner.safetensors"))
+    return QuerierModule(config, decoder, conditioner), Clusters(centroids, parts["threshold"])

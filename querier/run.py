@@ -1,0 +1,205 @@
+"""The folder of one run: its name, its card, and where its parts lie.
+
+    outputs/<name>/  run.json  metrics.csv  checkpoints/{last,best}.ckpt  model/  results.json  examples.jsonl
+
+The default name is `<method>-<digest of configuration and data>`, so that the same command finds its own unfinished
+run again, and a finished one is never replaced without being told to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from querier import __version__
+from querier.config import Config, from_plain, to_plain
+from querier.errors import InputError
+from querier.files import write_atomic
+
+CARD = "run.json"
+RUNNING, FINISHED = "running", "finished"
+
+# Where things lie and what is shown or measured afterwards does not change what is trained.
+APART = ("name", "output", "cache", "overwrite", "evaluation", "logger")
+DATA_APART = ("path", "reader", "fields", "on_error", "split", "split_seed", "unseen", "responders", "limit")
+TRAINER_APART = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "default_root_dir")
+PACKAGES = ("torch", "lightning", "transformers", "peft", "faiss-cpu", "hydra-core", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder."""
+
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where `last.ckpt` and `best.ckpt` lie."""
+        return self.folder / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint that an interrupted run goes on from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation value."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def model(self) -> Path:
+        """The best weights as safetensors."""
+        return self.folder / "model"
+
+    @property
+    def metrics(self) -> Path:
+        """What was logged at each step, as CSV."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def results(self) -> Path:
+        """What `querier test` measured."""
+        return self.folder / "results.json"
+
+    @property
+    def examples(self) -> Path:
+        """Replies that `querier test` generated, one JSON object a line."""
+        return self.folder / "examples.jsonl"
+
+    def card(self) -> dict[str, Any]:
+        """What the run says about itself; empty for a run that has not begun.
+
+        Raises:
+            InputError: The card cannot be read.
+        """
+        path = self.folder / CARD
+        if not path.is_file():
+            return {}
+        try:
+            card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is not readable JSON ({error}); remove the folder and run again") from error
+        return card
+
+    def config(self) -> Config:
+        """The configuration that the run was made with."""
+        config: Config = from_plain(Config, self.card()["config"])
+        return config
+
+    def write(self, **entries: Any) -> None:
+        """Add entries to the card, atomically."""
+        write_json(self.folder / CARD, {**self.card(), **entries})
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.card().get("status") == FINISHED
+
+
+def run_digest(config: Config, data_digest: str) -> str:
+    """Eight letters that name all that training depends on.
+
+    Args:
+        config: The configuration.
+        data_digest: Of the split corpus: it stands for the path, the reader and the split.
+    """
+    plain = {key: value for key, value in to_plain(config).items() if key not in APART}
+    for part, apart in (("data", DATA_APART), ("trainer", TRAINER_APART)):
+        plain[part] = {key: value for key, value in plain[part].items() if key not in apart}
+    text = json.dumps([plain, data_digest], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def open_run(config: Config, data_digest: str) -> Run:
+    """The folder for a configuration and a corpus: new, or an unfinished one that goes on.
+
+    Raises:
+        InputError: The run is finished, or its name belongs to another one, and `overwrite` is not set; or the folder
+            cannot be written.
+    """
+    digest = run_digest(config, data_digest)
+    run = Run(Path(config.output) / (config.name or f"{config.method}-{digest}"))
+    card = run.card()
+    if config.overwrite and run.folder.exists():
+        if not card and any(run.folder.iterdir()):
+            raise InputError(f"{run.folder} holds files but no run; nothing was removed: give another name=")
+        shutil.rmtree(run.folder)
+        card = {}
+    if card and card.get("digest") != digest:
+        raise InputError(
+            f"{run.folder} holds another run (digest {card.get('digest')}, this one is {digest}); "
+            "give another name=, or overwrite=true to replace it"
+        )
+    if card.get("status") == FINISHED:
+        raise InputError(f"{run.folder} is finished; overwrite=true trains it again, `querier test` scores it")
+    begun = card.get("begun", time.strftime("%Y-%m-%dT%H:%M:%S"))
+    run.write(status=RUNNING, digest=digest, data_digest=data_digest, begun=begun, config=to_plain(config), **origin())
+    return run
+
+
+def find_run(name: str, output: str) -> Run:
+    """A run by its folder or by its name under `output`; the newest finished one where no name is given.
+
+    Raises:
+        InputError: There is no such run.
+    """
+    if name:
+        for folder in (Path(name), Path(output) / name):
+            if (folder / CARD).is_file():
+                return Run(folder)
+        known = ", ".join(sorted(path.parent.name for path in Path(output).glob(f"*/{CARD}"))) or "none"
+        raise InputError(f"no run {name!r}: neither a folder with {CARD} nor a name under {output} (there: {known})")
+    runs = [Run(path.parent) for path in Path(output).glob(f"*/{CARD}")]
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        raise InputError(f"no finished run under {output}; `querier fit` makes one, run=<folder> names one elsewhere")
+    return max(finished, key=lambda run: (run.folder / CARD).stat().st_mtime)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def origin() -> dict[str, Any]:
+    """Versions, revision and machine, for the card."""
+    return {
+        "querier": __version__,
+        "git": _revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": dict(_versions()),
+    }
+
+
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def _revision() -> str | None:
+    """The commit of the checkout that runs, with `+` where files differ from it; None outside one."""
+    root = Path(__file__).resolve().parents[1]
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    head, changed = (
+        subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603  # fixed words
+        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    )
+    return (head + ("+" if changed else "")) or None

@@ -1,0 +1,111 @@
+"""Every file of `conf/` composes onto the dataclasses and becomes real objects."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from querier.choices import Contrast, History, Kind, Train
+from querier.commands.compose import compose, known_keys
+from querier.commands.options import OPTIONS
+from querier.config import Config, from_plain, to_plain
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in ("hydra", "local"))
+CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name in GROUPS]
+PATHS = {"pretrained": ["decoder.path=somewhere"]}
+
+
+def needed(choice: str) -> list[str]:
+    return PATHS.get(choice, [])
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_every_command_has_a_root_file_that_composes(command: str) -> None:
+    assert (CONF / f"{command}.yaml").exists()
+    assert type(compose(command)) is OPTIONS[command]
+
+
+def test_every_root_file_is_a_command() -> None:
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(OPTIONS)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_and_its_values_arrive(group: str, choice: str) -> None:
+    options = compose("fit", [f"{group}={choice}", *needed(choice)])
+    written = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text()) or {}
+    whole = "@package _global_" in (CONF / group / f"{choice}.yaml").read_text().splitlines()[0]
+    written.pop("defaults", None)
+    written.pop("hydra", None)
+    check(written, options if whole else getattr(options, group))
+
+
+def check(written: dict[str, Any], got: Any) -> None:
+    for key, value in written.items():
+        found = getattr(got, key)
+        if is_dataclass(found):
+            check(value, found)
+        elif not (isinstance(value, str) and value.startswith("${")):
+            found = to_plain(found)
+            assert found == value or str(found) == str(value), key
+
+
+def test_groups_are_fields_of_the_configuration() -> None:
+    own = {"experiment", "ablation", "sweep"}
+    assert set(GROUPS) - own <= {entry.name for entry in fields(Config)}
+
+
+@pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("experiment", "ablation")])
+def test_experiments_and_ablations_compose_with_each_method(group: str, choice: str) -> None:
+    for method in ("ft", "zero_shot", "querier"):
+        assert compose("fit", [f"{group}={choice}", f"method={method}"]).method == method
+
+
+def test_methods_are_what_they_are_called() -> None:
+    ft, zero, ours = (compose("fit", [f"method={name}"]) for name in ("ft", "zero_shot", "querier"))
+    assert ft.conditioning.kind is Kind.none
+    assert ft.decoder.train is Train.full
+    assert zero.conditioning.kind is Kind.none
+    assert zero.decoder.train is Train.frozen
+    assert ours.conditioning.kind is Kind.soft_prompt
+    for method in (ft, zero):
+        assert method.loss.specific == method.loss.general == method.loss.swap == 0
+    assert min(ours.loss.specific, ours.loss.general, ours.loss.swap) > 0
+    assert compose("fit", ["method=zero_shot", "decoder=smollm2"]).decoder.train is Train.frozen
+    assert compose("fit", ["method=querier", "conditioning=prefix"]).conditioning.kind is Kind.prefix
+
+
+def test_ablations_change_what_they_name() -> None:
+    assert compose("fit", ["ablation=permuted_control"]).data.history is History.permuted
+    assert compose("fit", ["ablation=no_contrast_users"]).contrast.source is Contrast.none
+    assert not compose("fit", ["ablation=no_general_tower"]).towers.general
+    assert to_plain(compose("fit", ["ablation=full"])) == to_plain(compose("fit"))
+
+
+def test_a_free_mapping_takes_plain_overrides() -> None:
+    options = compose("prepare", ["data.path=x.jsonl", "data.fields.time=order", 'data.responders=["Paul D. Clement"]'])
+    assert options.data.fields == {"time": "order"}
+    assert options.data.responders == ["Paul D. Clement"]
+
+
+def test_the_default_composition_is_the_dataclass() -> None:
+    assert to_plain(compose("fit")) == to_plain(OPTIONS["fit"]())
+
+
+def test_options_survive_a_round_trip_through_plain_values() -> None:
+    options = compose("fit", ["method=ft", "data.split=scene", "trainer.devices=2"])
+    assert from_plain(OPTIONS["fit"], to_plain(options)) == options
+
+
+def test_known_keys_name_fields_at_every_depth() -> None:
+    keys = known_keys(Config())
+    assert {"seed", "decoder", "decoder.base", "decoder.base.lr"} <= set(keys)
+
+
+def test_no_file_names_a_class_to_build() -> None:
+    for path in CONF.rglob("*.yaml"):
+        assert "_target_" not in path.read_text(), path

@@ -1,0 +1,87 @@
+"""A wrong override: one message that says what to type, exit code 2, nothing heavy loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from querier.cli import main
+from querier.commands.compose import compose
+from querier.errors import InputError
+
+REJECTED = [
+    ("decoder.layerz=2", "no setting `decoder.layerz`; did you mean `decoder.layers`"),
+    ("layers=2", "did you mean `decoder.layers`"),
+    ("zzz=2", "there are method, seed"),
+    ("+foo=2", "no setting `foo`"),
+    ("+decoder.foo=2", "no setting `decoder.foo`"),
+    ("metod=ft", "did you mean `method`"),
+    ("decoder.layers=two", "decoder.layers must be a whole number, got 'two'"),
+    ("optim.lr=fast", "optim.lr must be a number, got 'fast'"),
+    ("data.responders=Paul", "data.responders"),
+    ("loss=2", "a group takes the name of one of its files"),
+    ("data.split=tyme", "did you mean `data.split=time`"),
+    ("data=sampel", "did you mean `data=sample`"),
+    ("method=fft", "it has ft, querier"),
+    ("loss.temperature=5", "loss.temperature must be in [0.01, 1.0], got 5.0"),
+    ("seed=-1", "seed must be >= 0"),
+    ("towers.heads=3", "towers.width must be a multiple of towers.heads"),
+    ("decoder=pretrained", "needs decoder.path"),
+    ("name=a,b", "add -m"),
+    ("data.responders=[O'Neil]", "needs quotes of its own"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), REJECTED)
+def test_a_wrong_override_is_refused_with_what_to_do(override: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        compose("fit", [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("override", "message"), REJECTED)
+def test_the_command_line_says_the_same_and_exits_with_two(
+    override: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", override]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert "Traceback" not in shown.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fitt"]) == 2
+    assert "did you mean `querier fit`?" in capsys.readouterr().err
+
+
+def test_a_sweep_refuses_a_bad_value_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "-m", "loss.temperature=5,6"]) == 2
+    assert "loss.temperature must be in" in capsys.readouterr().err
+
+
+def test_wrong_overrides_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    program = (
+        "import sys; from querier.cli import main; code = main(['fit', 'decoder.layerz=2']); "
+        "sys.exit(code if 'torch' not in sys.modules else 99)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+
+
+def test_help_needs_neither_hydra_nor_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys; from querier.cli import main; main(['--help']); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'hydra', 'numpy')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "querier COMMAND" in done.stdout
