@@ -1,4 +1,4 @@
-"""`querier COMMAND overrides...`: finds the command, shows messages, sets the exit code. Nothing heavy is imported here."""
+"""`querier COMMAND overrides...`: finds the command, shows messages, sets the exit code; imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ def closed_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> Iterator[None]:
+def seeded() -> None:
     """The same global random state for each test, and one thread, so that sums have one order."""
     import torch
 
@@ -40,7 +39,6 @@ def seeded() -> Iterator[None]:
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002  # other libraries read the global state
     random.seed(0)
-    yield
 
 
 @pytest.fixture

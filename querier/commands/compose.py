@@ -115,7 +115,7 @@ def typed(config: DictConfig, command: str) -> Any:
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
     """Dotted names of the fields of a configuration; the keys of a free mapping are not fields."""
-    for key in config:
+    for key in map(str, config):
         yield f"{prefix}{key}"
         value = config._get_node(key)
         if isinstance(value, DictConfig) and OmegaConf.get_type(value) is not dict:

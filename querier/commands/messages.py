@@ -73,6 +73,7 @@ def _key(error: Exception, cause: BaseException) -> str:
 
 
 def unknown_key(key: str, command: str | None) -> str:
+    """What to say of a setting that the options of `command` do not have."""
     key = key.lstrip("+~")
     if command is None:
         return f"there is no setting `{key}`"

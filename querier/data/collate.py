@@ -1,12 +1,13 @@
 """From requests to padded tensors: `collate` for reading, `TrainingBatches` for training with views and swaps.
 
-A training batch depends on (seed, epoch, index) alone. Each row has generators of its own, so that the batches of two
-processes are the two parts of the batch of one.
+A training batch depends on (seed, epoch, index) alone. Chance is drawn for the rows of all processes and then divided,
+so that the batches of two processes are the two parts of the batch of one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,8 +16,18 @@ from querier.choices import Contrast
 from querier.config import Config
 from querier.data.counterparts import Counterparts
 from querier.data.history import check_no_leak
+from querier.data.preparation import Prepared
 from querier.data.requests import Past, Request, Requests
-from querier.data.views import draw_views, drop_history, history_halves, neighbour_halves, scene_places
+from querier.data.views import (
+    choose,
+    compact,
+    draw_views,
+    drop_history,
+    history_halves,
+    neighbour_halves,
+    pad_rows,
+    scene_places,
+)
 from querier.types import Batch, Contrastive, Items, Rendered, Split, Swap, Tokens
 
 ScoreTokens = Callable[[Sequence[Rendered]], Tokens]
@@ -28,8 +39,10 @@ Key = tuple[int, int, int]
 NEAR = 0.95  # cosine from which two queries count as the same
 ROUNDING = 1e-3  # of cosines of fp16 vectors
 
-# What a generator is for; part of its seed.
-DROPOUT, NAME, VIEWS, USERS, OWN, SWAP, SWAP_ROWS = range(7)
+TRIES = 8  # draws for each of the anchor's own other queries
+
+# What a draw is for; part of its seed.
+DROPOUT, NAME, VIEWS, NEIGHBOUR_VIEWS, USERS, OWN, SWAP, SWAP_ROWS = range(8)
 
 
 def collate(requests: Sequence[Request], tokens: Tokens, limit: int) -> Batch:
@@ -77,11 +90,48 @@ def pad(pasts: Sequence[Past], limit: int | None = None) -> Items:
     )
 
 
+def gather_items(prepared: Prepared, rows: np.ndarray, responder: np.ndarray) -> Items:
+    """Dialogues of the corpus as items.
+
+    Args:
+        prepared: Holds their vectors.
+        rows: −1 where nothing stands, (..., H).
+        responder: Who answers the dialogue that reads them, (...).
+    """
+    stands = rows >= 0
+    known = np.where(stands, rows, 0)
+    inputs, outputs = prepared.queries(known), prepared.replies(known)
+    inputs[~stands] = 0.0
+    outputs[~stands] = 0.0
+    cluster = np.where(stands, prepared.cluster[known], 0).astype(np.int64)
+    same = stands & (prepared.corpus.responder[known] == responder[..., None])
+    ranks = np.broadcast_to(np.arange(rows.shape[-1]), rows.shape).copy()
+    return Items(*(torch.from_numpy(array) for array in (inputs, outputs, cluster, ranks, same, stands)))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The rows of one batch: of all processes, and of this one with what it reads."""
+
+    key: Key
+    all_rows: np.ndarray  # (G,)
+    part: slice
+    rows: np.ndarray  # (B,)
+    responder: np.ndarray  # (B,)
+    history: np.ndarray  # (B, H), −1 pads
+    neighbours: np.ndarray  # (B, N), −1 pads
+
+    def draws(self, purpose: int, *shape: int) -> np.ndarray:
+        """Uniform in [0, 1) for this process's rows, (B, ...)."""
+        drawn = np.random.default_rng([*self.key, purpose]).random((len(self.all_rows), *shape))
+        return drawn[self.part]
+
+
 class TrainingBatches:
     """Builds the batches of a training run.
 
     Args:
-        requests: Builds each row's request.
+        requests: Finds histories and neighbours, renders.
         config: The run's configuration.
         score: Tokens of prompts and replies.
         parts: Whether the method has a conditioner that contrastive and swap losses can train.
@@ -93,7 +143,8 @@ class TrainingBatches:
         self.corpus = requests.corpus
         self.config = config
         self.score = score
-        self.contrastive = parts and (config.loss.specific > 0 or config.loss.general > 0)
+        self.specific = parts and config.loss.specific > 0
+        self.general = parts and config.loss.general > 0 and config.towers.general
         self.swap = parts and config.loss.swap > 0 and config.loss.swap_fraction > 0
         self.skipped = 0  # rows passed over by the swap loss: no history on a side, or the same reply
         self.counterparts = Counterparts(self.prepared, requests.histories, config)
@@ -110,185 +161,191 @@ class TrainingBatches:
             part: Which of `rows` this process reads.
         """
         rows = np.asarray(rows, dtype=np.int64)
-        mine = rows[part]
         key = (self.config.seed, epoch, index)
-        histories = [self._history(int(row), key) for row in mine]
-        requests = [
-            self.requests.of(int(row), history, self._name(int(row), key))
-            for row, history in zip(mine, histories, strict=True)
-        ]
-        batch = collate(requests, self.score([request.rendered for request in requests]), self.requests.limit)
-        if self.contrastive:
-            batch.contrastive = self._contrastive(rows, mine, histories, batch, key)
+        plan = self._plan(rows, part, key)
+        mine, prepared = plan.rows, self.prepared
+        batch = Batch(
+            rows=torch.from_numpy(mine),
+            querier=torch.from_numpy(self.corpus.querier[mine].astype(np.int64)),
+            scene=torch.from_numpy(self.corpus.scene[mine].astype(np.int64)),
+            cluster=torch.from_numpy(prepared.cluster[mine].astype(np.int64)),
+            query=torch.from_numpy(prepared.queries(mine)),
+            history=gather_items(prepared, plan.history, plan.responder),
+            neighbours=gather_items(prepared, plan.neighbours, plan.responder),
+            tokens=self.score(self._rendered(plan)),
+        )
+        if self.specific or self.general:
+            batch.contrastive = self._contrastive(plan, batch)
         if self.swap:
-            batch.swap = self._swap(rows, part, key)
+            batch.swap = self._swap(plan)
         return batch
 
-    def _history(self, row: int, key: Key) -> np.ndarray:
-        """The history that the row reads in this batch, some of it dropped on a share of the rows."""
-        found = self.requests.history_rows(row, key[1])
-        return drop_history(found, self.config.towers.history_dropout, _generator(key, DROPOUT, row))
+    def _plan(self, rows: np.ndarray, part: slice, key: Key) -> _Plan:
+        """Whose rows are read, and by which of them; refuses what leaks."""
+        mine = rows[part]
+        neighbours = pad_rows([self.requests.neighbour_rows(int(row)) for row in mine])
+        history = self._histories(rows, part, key)
+        check_no_leak(self.corpus, mine, history, own=False)
+        check_no_leak(self.corpus, mine, neighbours, own=False)
+        responder = np.asarray(self.corpus.responder[mine])
+        return _Plan(key, rows, part, mine, responder, history, neighbours)
 
-    def _name(self, row: int, key: Key) -> str | None:
-        """Another pool querier's name on a share of the rows, so that a name alone says little."""
+    def _histories(self, rows: np.ndarray, part: slice, key: Key) -> np.ndarray:
+        """What rows read in this batch, some of it dropped on a share of them, (B, H), −1 pads."""
+        limit = self.requests.limit
+        found = pad_rows([self.requests.history_rows(int(row), key[1]) for row in rows[part]], limit)
+        draws = np.random.default_rng([*key, DROPOUT]).random((len(rows), 2 + limit))[part]
+        kept = drop_history(found, self.config.towers.history_dropout, draws)
+        return kept[:, : max(1, int((kept >= 0).sum(1).max(initial=0)))]
+
+    def _rendered(self, plan: _Plan) -> list[Rendered]:
+        """The texts; on a share of the rows under another pool querier's name, so that a name alone says little."""
         share = self.config.prompt.name_noise
-        generator = _generator(key, NAME, row)
-        if not share or generator.random() >= share:
-            return None
-        return str(self.corpus.queriers[int(generator.choice(self._names))])
+        names: list[str | None] = [None] * len(plan.rows)
+        if share:
+            draws = plan.draws(NAME, 2)
+            others = self._names[(draws[:, 1] * len(self._names)).astype(np.int64)]
+            names = [
+                self.corpus.queriers[int(other)] if draw < share else None
+                for draw, other in zip(draws[:, 0], others, strict=True)
+            ]
+        dialogues = [self.corpus.dialogue(int(row)) for row in plan.rows]
+        return [self.requests.render(dialogue, name) for dialogue, name in zip(dialogues, names, strict=True)]
 
-    def _contrastive(
-        self,
-        rows: np.ndarray,
-        mine: np.ndarray,
-        histories: list[np.ndarray],
-        batch: Batch,
-        key: Key,
-    ) -> Contrastive:
-        """Views, hard negatives and pair masks of the rows `mine`, compared with all `rows`."""
-        neighbours = [self.requests.neighbour_rows(int(row)) for row in mine]
-        views = self._views(mine, histories, rows, key, batch.history.mask.shape[1])
-        neighbour_views = self._neighbour_views(mine, neighbours, rows, key, batch.neighbours.mask.shape[1])
-        read = views.sum(-1).max(0)  # items that an anchor's views hold
-        hard, hard_mask = self._hard(rows, mine, read, key)
-        own, own_neighbours = self._own(mine, neighbours, key)
-        mutual, near = self._pairs(mine, rows)
+    def _contrastive(self, plan: _Plan, batch: Batch) -> Contrastive:
+        """Views, hard negatives and pair masks of this process's rows, compared with the rows of all."""
+        prepared = self.prepared
+        views, neighbour_views = self._views(plan), self._neighbour_views(plan)
+        hard = self._hard(plan, views.sum(-1).max(0))
+        own = np.full((len(plan.rows), self.config.contrast.k), -1, dtype=np.int64)
+        if self.general:
+            own = self.counterparts.own_queries(plan.rows, plan.draws(OWN, TRIES * own.shape[1]))
         known = np.maximum(own, 0)
-        own_query = self.prepared.queries(known.reshape(-1)).reshape(*own.shape, -1)
+        own_query = prepared.queries(known)
         # A query that says the same is never a negative, whoever of the two asked it first.
         same = np.einsum("be,bke->bk", batch.query.numpy(), own_query) >= NEAR - ROUNDING
+        mutual, near = self._pairs(plan.all_rows)
+        hard_items = gather_items(prepared, hard, np.repeat(plan.responder[:, None], hard.shape[1], axis=1))
         return Contrastive(
             views=torch.from_numpy(views),
             neighbour_views=torch.from_numpy(neighbour_views),
-            hard=hard,
-            hard_mask=torch.from_numpy(hard_mask),
+            hard=hard_items,
+            hard_mask=hard_items.mask.any(-1),
             own_query=torch.from_numpy(own_query),
-            own_neighbours=own_neighbours,
-            own_cluster=torch.from_numpy(np.asarray(self.prepared.cluster[known], dtype=np.int64)),
+            own_neighbours=self._own_neighbours(plan, own),
+            own_cluster=torch.from_numpy(prepared.cluster[known].astype(np.int64)),
             own_mask=torch.from_numpy((own >= 0) & ~same),
-            mutual=torch.from_numpy(mutual),
-            near=torch.from_numpy(near),
+            mutual=torch.from_numpy(mutual[plan.part]),
+            near=torch.from_numpy(near[plan.part]),
         )
 
-    def _views(
-        self, mine: np.ndarray, histories: list[np.ndarray], batch_rows: np.ndarray, key: Key, width: int
-    ) -> np.ndarray:
-        """Masks over the history slots, (2, B, width) bool."""
-        views = np.zeros((2, len(mine), width), dtype=bool)
-        for place, (row, items) in enumerate(zip(mine, histories, strict=True)):
-            half = history_halves(key, np.asarray(self.corpus.querier[items], dtype=np.int64), self._places[items])
-            usable = ~np.isin(items, batch_rows)
-            drawn = draw_views(usable, half, _generator(key, VIEWS, int(row)), self.config.loss.second_view)
-            views[:, place, : len(items)] = drawn
-        return views
+    def _views(self, plan: _Plan) -> np.ndarray:
+        """Masks over the history slots, (2, B, H) bool; nothing of the batch's own dialogues."""
+        items = np.maximum(plan.history, 0)
+        usable = (plan.history >= 0) & ~np.isin(plan.history, plan.all_rows)
+        half = history_halves(plan.key, self.corpus.querier[items].astype(np.int64), self._places[items])
+        draws = plan.draws(VIEWS, 2, 1 + self.requests.limit)[:, :, : 1 + items.shape[1]].swapaxes(0, 1)
+        return draw_views(usable, half, draws, self.config.loss.second_view)
 
-    def _neighbour_views(
-        self, mine: np.ndarray, neighbours: list[np.ndarray], batch_rows: np.ndarray, key: Key, width: int
-    ) -> np.ndarray:
-        """Masks over the neighbour slots, (2, B, width) bool."""
-        views = np.zeros((2, len(mine), width), dtype=bool)
-        for place, (row, items) in enumerate(zip(mine, neighbours, strict=True)):
-            half = neighbour_halves(key, np.asarray(self.corpus.scene[items], dtype=np.int64))
-            usable = ~np.isin(items, batch_rows)
-            generator = _generator(key, VIEWS, int(row), 1)
-            views[:, place, : len(items)] = draw_views(usable, half, generator, self.config.loss.second_view)
-        return views
+    def _neighbour_views(self, plan: _Plan) -> np.ndarray:
+        """Masks over the neighbour slots, (2, B, N) bool."""
+        items = np.maximum(plan.neighbours, 0)
+        usable = (plan.neighbours >= 0) & ~np.isin(plan.neighbours, plan.all_rows)
+        half = neighbour_halves(plan.key, self.corpus.scene[items].astype(np.int64))
+        width = 1 + max(1, self.config.towers.neighbours)
+        draws = plan.draws(NEIGHBOUR_VIEWS, 2, width)[:, :, : 1 + items.shape[1]].swapaxes(0, 1)
+        return draw_views(usable, half, draws, self.config.loss.second_view)
 
-    def _hard(
-        self, batch_rows: np.ndarray, mine: np.ndarray, read: np.ndarray, key: Key
-    ) -> tuple[Items, np.ndarray]:
-        """Contrast users' histories (B, K, H') and which of them stand, (B, K) bool."""
-        count = self.config.contrast.k
-        mask = np.zeros((len(mine), count), dtype=bool)
-        pasts: list[Past] = []
-        for place, row in enumerate(mine):
-            generator = _generator(key, USERS, int(row))
-            read_rows: list[np.ndarray] = []
-            for user, user_row in enumerate(self.counterparts.users(int(row), generator)):
-                items = np.zeros(0, dtype=np.int64)
-                if user_row >= 0 and read[place]:
-                    items = self.counterparts.history(int(row), int(user_row), self.config.contrast.history)
-                    items = items[~np.isin(items, batch_rows)]
-                    keep = min(len(items), int(read[place]))  # more items than the anchor's would give it away
-                    items = items[np.sort(generator.choice(len(items), keep, replace=False))]
-                mask[place, user] = len(items) > 0
-                read_rows.append(items)
-                pasts.append(self.requests.past(items, int(self.corpus.responder[row])))
-            check_no_leak(self.corpus, int(row), np.concatenate(read_rows), own=False)
-        return _unflatten(pad(pasts), count), mask
+    def _hard(self, plan: _Plan, read: np.ndarray) -> np.ndarray:
+        """Rows of contrast users' histories, (B, K, H'), −1 pads.
 
-    def _own(
-        self, mine: np.ndarray, neighbours: list[np.ndarray], key: Key
-    ) -> tuple[np.ndarray, Items]:
-        """Rows of the anchors' own other queries, (B, K), −1 where none, and their neighbours (B, K, N).
-
-        Neighbours that the anchor reads too are left out: only across disjoint sets is anything compared.
+        Args:
+            plan: The batch.
+            read: Items that the anchor's views hold, (B,); more of them would give a contrast user away.
         """
-        own = np.stack([self.counterparts.own_queries(int(row), _generator(key, OWN, int(row))) for row in mine])
-        pasts = []
-        for place, row in enumerate(mine):
-            for other in own[place]:
-                items = self.requests.neighbour_rows(int(other)) if other >= 0 else np.zeros(0, dtype=np.int64)
-                items = items[~np.isin(items, neighbours[place])]
-                pasts.append(self.requests.past(items, int(self.corpus.responder[row])))
-        return own, _unflatten(pad(pasts), own.shape[1])
+        count, limit = self.config.contrast.k, self.config.contrast.history
+        shape = (len(plan.rows), count, limit)
+        if not self.specific:
+            return np.full((*shape[:2], 1), -1, dtype=np.int64)
+        draws = plan.draws(USERS, count, 1 + limit)
+        users = self.counterparts.users(plan.rows, draws[..., 0])
+        none = np.zeros(0, dtype=np.int64)
+        found = [
+            self.counterparts.history(int(row), int(user), limit) if user >= 0 and items else none
+            for row, chosen, items in zip(plan.rows, users, read, strict=True)
+            for user in chosen
+        ]
+        rows = pad_rows(found, limit).reshape(shape)
+        check_no_leak(self.corpus, plan.rows, rows.reshape(len(rows), -1), own=False)
+        usable = (rows >= 0) & ~np.isin(rows, plan.all_rows)
+        wanted = np.repeat(read[:, None], count, axis=1)
+        kept = compact(np.where(choose(usable, wanted, draws[..., 1:]), rows, -1))
+        return kept[..., : max(1, int((kept >= 0).sum(-1).max(initial=0)))]
 
-    def _pairs(self, mine: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mutual nearest queries of different queriers and nearly equal queries, each (B, G) bool.
+    def _own_neighbours(self, plan: _Plan, own: np.ndarray) -> Items:
+        """Neighbours of the anchors' own other queries, (B, K, N).
+
+        Those that the anchor reads too are left out: only across disjoint sets is anything compared.
+        """
+        rows = np.full((*own.shape, 1), -1, dtype=np.int64)
+        if self.general and self.config.towers.neighbours:
+            found = np.asarray(self.prepared.neighbours[np.maximum(own, 0)], dtype=np.int64)
+            found = found[..., : self.config.towers.neighbours]
+            shared = (found[..., None] == plan.neighbours[:, None, None, :]).any(-1)
+            rows = compact(np.where(shared | (own < 0)[..., None], -1, found))
+        return gather_items(self.prepared, rows, np.repeat(plan.responder[:, None], own.shape[1], axis=1))
+
+    def _pairs(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mutual nearest queries of different queriers and nearly equal queries, each (G, G) bool.
 
         Another row counts as nearest if its query is no farther than the farthest of the five: with many equal texts
         the five are an arbitrary choice among equals.
         """
         queries = self.prepared.queries(rows)
-        place = {int(row): number for number, row in enumerate(rows)}
-        here = np.array([place[int(row)] for row in mine], dtype=np.int64)
         cosine = queries @ queries.T
         nearest = np.asarray(self.prepared.near[rows], dtype=np.int64)
-        found = self.prepared.queries(np.maximum(nearest, 0).reshape(-1)).reshape(*nearest.shape, -1)
-        near_cosine = np.where(nearest >= 0, np.einsum("ge,gne->gn", queries, found), np.inf)
-        farthest = near_cosine.min(1)  # inf without any: nothing is nearest then
+        found = self.prepared.queries(np.maximum(nearest, 0))
+        # inf where there is none: nothing is nearest then
+        farthest = np.where(nearest >= 0, np.einsum("ge,gne->gn", queries, found), np.inf).min(1)
         querier = np.asarray(self.corpus.querier)[rows]
         within = cosine >= farthest[:, None] - ROUNDING
         mutual = within & within.T & (querier[:, None] != querier)
-        near = (cosine >= NEAR - ROUNDING) | np.eye(len(rows), dtype=bool)
-        return mutual[here], near[here]
+        return mutual, (cosine >= NEAR - ROUNDING) | np.eye(len(rows), dtype=bool)
 
-    def _swap(self, rows: np.ndarray, part: slice, key: Key) -> Swap | None:
+    def _swap(self, plan: _Plan) -> Swap | None:
         """⌈ρB⌉ rows with a contrast user's history of the same length; None where this process has none."""
+        rows = plan.all_rows
         wanted = int(np.ceil(self.config.loss.swap_fraction * len(rows)))
+        draws = np.random.default_rng([*plan.key, SWAP]).random((len(rows), 2, self.config.contrast.k))
         chosen: dict[int, np.ndarray] = {}
-        for place in _generator(key, SWAP_ROWS).permutation(len(rows)):
+        for place in np.random.default_rng([*plan.key, SWAP_ROWS]).permutation(len(rows)).tolist():
             if len(chosen) == wanted:
                 break
-            swapped = self._swapped(int(rows[place]), key)
+            count = int((self._histories(rows, slice(place, place + 1), plan.key) >= 0).sum())
+            swapped = self._swapped(int(rows[place]), count, draws[place]) if count else None
             if swapped is None:
                 self.skipped += 1
             else:
-                chosen[int(place)] = swapped
-        first, end, _ = part.indices(len(rows))
+                chosen[place] = swapped
+        first, end, _ = plan.part.indices(len(rows))
         places = [place for place in sorted(chosen) if first <= place < end]
         if not places:
             return None
-        pasts = [self.requests.past(chosen[place], int(self.corpus.responder[rows[place]])) for place in places]
+        found = pad_rows([chosen[place] for place in places])
+        check_no_leak(self.corpus, rows[places], found, own=False)
         index = torch.tensor([place - first for place in places], dtype=torch.int64)
-        return Swap(index, pad(pasts, self.requests.limit))
+        return Swap(index, gather_items(self.prepared, found, np.asarray(self.corpus.responder[rows[places]])))
 
-    def _swapped(self, row: int, key: Key) -> np.ndarray | None:
+    def _swapped(self, row: int, count: int, draws: np.ndarray) -> np.ndarray | None:
         """A contrast user's history with as many items as the row reads, or None if there is no fair one."""
-        count = len(self._history(row, key))
-        if not count:
-            return None
-        generator = _generator(key, SWAP, row)
-        if self.config.contrast.source is Contrast.contrast_users:
-            users = self.counterparts.users(row, generator)
-        else:
-            users = self.counterparts.random_users(row, generator)
+        without = self.config.contrast.source is Contrast.none
+        find = self.counterparts.random_users if without else self.counterparts.users
+        users = find(np.array([row]), draws[:1])[0][np.argsort(draws[1])]
         best: np.ndarray | None = None
-        for user in generator.permutation(users[users >= 0]):
+        for user in users[users >= 0]:
             if self.prepared.reply_row[user] == self.prepared.reply_row[row]:
                 continue
             items = self.counterparts.history(row, int(user), count)
-            check_no_leak(self.corpus, row, items, own=False)
             if len(items) > (0 if best is None else len(best)):
                 best = items
             if len(items) == count:
@@ -296,15 +353,5 @@ class TrainingBatches:
         return best
 
 
-def _generator(key: Key, purpose: int, *more: int) -> np.random.Generator:
-    """The generator of one purpose in one batch."""
-    return np.random.default_rng([*key, purpose, *more])
-
-
 def _numbers(values: list[int]) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int64)
-
-
-def _unflatten(items: Items, count: int) -> Items:
-    """Items (B K, H) as (B, K, H)."""
-    return Items(**{name: value.unflatten(0, (-1, count)) for name, value in vars(items).items()})

@@ -23,7 +23,7 @@ import numpy as np
 
 from querier.choices import SplitBy
 from querier.config import DataConfig
-from querier.data.sources import Source, check_exists
+from querier.data.sources import Source, check_exists, open_bytes
 from querier.errors import InputError
 
 SHARE_OF_VALIDATION = 0.1  # of the published training runs: the layout has no validation part
@@ -150,8 +150,10 @@ def _pairs(path: Path) -> dict[str, dict[str, Any]] | None:
 
 
 def _json(path: Path) -> Any:
+    with open_bytes(path) as file:
+        content = file.read()
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON in UTF-8 ({error}); take the published file") from error
 

@@ -257,7 +257,11 @@ def near_miss(name: str, known: Iterable[str]) -> str | None:
     for candidate in known:
         if plain == _plain(candidate):
             return candidate
-        ratio = difflib.SequenceMatcher(None, plain, _plain(candidate)).ratio()
+        ratio = (
+            0.9
+            if _swapped(plain, _plain(candidate))
+            else difflib.SequenceMatcher(None, plain, _plain(candidate)).ratio()
+        )
         if len(candidate) > 2 and ratio > score:
             best, score = candidate, ratio
     return best
@@ -271,6 +275,15 @@ def nearest_first(name: str, known: Iterable[str]) -> list[str]:
 
 def _plain(name: str) -> str:
     return "".join(sign for sign in name.casefold() if sign.isalnum())
+
+
+def _swapped(one: str, other: str) -> bool:
+    """Whether two neighbouring letters changed places, which difflib does not see in a short name."""
+    differ = [place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b]
+    if len(one) != len(other) or len(differ) != 2 or differ[1] != differ[0] + 1:
+        return False
+    first, second = differ
+    return one[first] == other[second] and one[second] == other[first]
 
 
 def _absent(value: object) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,6 +173,8 @@ def prepare(
             else:
                 found.notes = [*found.notes, f"nothing to do: prepared before ({digest[:12]})"]
                 return found
+        for left in place.parent.glob(f".{place.name}.*"):  # what a killed process had begun
+            shutil.rmtree(left, ignore_errors=True)
         query_row = store.rows(corpus.queries(), progress)
         reply_row = store.rows(corpus.replies(), progress)
         work = _Work(corpus, store.matrix, query_row, reply_row, config, progress)

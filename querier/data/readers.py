@@ -17,7 +17,7 @@ from querier.config import DataConfig
 from querier.data import mqdialog, tables
 from querier.data.parsing import Parser, nearest_first
 from querier.data.records import Corpus
-from querier.data.sources import Source, decode, files_of
+from querier.data.sources import Source, decode, files_of, open_bytes
 from querier.data.splits import split
 from querier.errors import InputError
 from querier.files import write_atomic
@@ -101,7 +101,7 @@ def write_refused(refused: Sequence[Refused], path: Path) -> None:
 def read_jsonl(config: DataConfig, notes: list[str]) -> Iterator[Source]:
     """The records of a JSON Lines file, or of all `*.jsonl` of a folder by name; empty lines are passed over."""
     for path in files_of(config.path, ".jsonl"):
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             for line, content in enumerate(file, start=1):
                 text, fault = decode(content, first=line == 1)
                 if not text.strip():

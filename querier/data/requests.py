@@ -139,8 +139,9 @@ class Requests:
 
     def neighbour_rows(self, row: int) -> np.ndarray:
         """Pool rows nearest to the dialogue's query, nearest first; at most `towers.neighbours`."""
-        rows = self.prepared.neighbours[row]
-        return rows[rows >= 0][: self.config.towers.neighbours]
+        rows = np.asarray(self.prepared.neighbours[row])
+        known: np.ndarray = rows[rows >= 0]
+        return known[: self.config.towers.neighbours]
 
     def past(self, rows: np.ndarray, responder: int) -> Past:
         """The rows as vectors, in the order given."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from querier.data.parsing import nearest_first
 from querier.errors import InputError
@@ -60,6 +60,18 @@ def check_exists(path: Path) -> None:
     near = nearest_first(missing.name, beside)[:3]
     hint = f"; nearest in {missing.parent}: {', '.join(near)}" if near else ""
     raise InputError(f"data.path: no such file or folder: {path}{hint}")
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        InputError: When it may not be read.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that you may read") from error
 
 
 def decode(content: bytes, first: bool = False) -> tuple[str, str]:

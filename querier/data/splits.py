@@ -52,7 +52,8 @@ def split(corpus: Corpus, config: DataConfig) -> tuple[Corpus, list[str]]:
         rows = _by_scene(corpus, config, example & ~own)
         rows[own] = held_out[corpus.querier[own]]
         _leave_training(corpus, rows, own, example, notes)
-    _read_only_as_history(corpus, rows, own, example)
+    few = config.split is not SplitBy.given and len(corpus.queriers) < FEW_QUERIERS
+    _read_only_as_history(corpus, rows, own, example, own_scenes=not few)
     _limit(corpus, rows, config)
     _check_filled(rows, config)
     done = corpus.with_split(rows, unseen)
@@ -206,12 +207,17 @@ def _leave_training(corpus: Corpus, rows: np.ndarray, own: np.ndarray, example: 
         notes.append(f"{int(leaving.sum())} dialogues of others in the scenes of unseen queriers leave training")
 
 
-def _read_only_as_history(corpus: Corpus, rows: np.ndarray, own: np.ndarray, example: np.ndarray) -> None:
-    """What other responders answered is history, but for what stands in the scenes of scored rows."""
+def _read_only_as_history(
+    corpus: Corpus, rows: np.ndarray, own: np.ndarray, example: np.ndarray, own_scenes: bool
+) -> None:
+    """What other responders answered is history, but for what stands in the scenes of scored rows.
+
+    The scenes of the unseen queriers' rows (`own`) count only with `own_scenes`: else they stay in training.
+    """
     rows[~example] = _HISTORY
     scored = example & np.isin(rows, (_VALIDATION, _TEST))
-    if len(corpus.queriers) < FEW_QUERIERS:
-        scored &= ~own  # their scenes stay in training, see `_leave_training`
+    if not own_scenes:
+        scored &= ~own
     rows[~example & ~own & _marked(corpus, scored)[corpus.scene]] = _EXCLUDED
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from querier.config import DataConfig
-from querier.data.sources import Source, check_exists, decode, files_of
+from querier.data.sources import Source, check_exists, decode, files_of, open_bytes
 from querier.errors import InputError
 
 BATCH = 4_096  # rows of a Parquet file that are held in memory at once
@@ -83,13 +83,14 @@ def _load(path: str) -> dict[str, Any]:
         import datasets
     except ImportError as error:
         raise InputError("data.reader=huggingface needs the package datasets: pip install datasets") from error
+    here = Path(path).exists()
+    if not here and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+        check_exists(Path(path))  # no name on the hub looks like this
     try:
-        if Path(path).exists():
+        if here:
             saved = any((Path(path) / name).exists() for name in ("state.json", "dataset_dict.json"))
             loaded = datasets.load_from_disk(path) if saved else datasets.load_dataset(path)
         else:
-            if path.startswith((".", "/", "~")) or path.count("/") > 1:
-                check_exists(Path(path))
             name, _, configuration = path.partition(":")
             loaded = datasets.load_dataset(name, configuration or None)
     except (OSError, ValueError, RuntimeError) as error:
@@ -102,7 +103,7 @@ def _load(path: str) -> dict[str, Any]:
 
 
 def _lines(path: Path, faults: dict[int, str]) -> Iterator[str]:
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for line, content in enumerate(file, start=1):
             text, fault = decode(content, first=line == 1)
             if fault:

@@ -7,6 +7,8 @@ draws from the first half, view 2 from the second.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from querier.data.records import Corpus
@@ -42,7 +44,8 @@ def history_halves(key: tuple[int, ...], querier: np.ndarray, place: np.ndarray)
     Returns:
         0 or 1, the same shape.
     """
-    return (coins(key, querier, place // 2) + place) % 2
+    half: np.ndarray = (coins(key, querier, place // 2) + place) % 2
+    return half
 
 
 def neighbour_halves(key: tuple[int, ...], scene: np.ndarray) -> np.ndarray:
@@ -64,47 +67,74 @@ def _mix(state: np.ndarray) -> np.ndarray:
         state = state + np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return state ^ (state >> np.uint64(31))
+        mixed: np.ndarray = state ^ (state >> np.uint64(31))
+        return mixed
 
 
-def draw_views(
-    usable: np.ndarray, half: np.ndarray, generator: np.random.Generator, second_view: bool = True
-) -> np.ndarray:
-    """Two drawn subsets of one row's items.
+def draw_views(usable: np.ndarray, half: np.ndarray, draws: np.ndarray, second_view: bool = True) -> np.ndarray:
+    """Two drawn subsets of each row's items.
 
     Args:
-        usable: True where an item may be read by a view, (H,) bool.
-        half: Half of each item, (H,) 0 or 1.
-        generator: For the subsets.
+        usable: True where an item may be read by a view, (B, H) bool.
+        half: Half of each item, 0 or 1, (B, H).
+        draws: Uniform in [0, 1), (2, B, 1 + H).
         second_view: False gives both views the same subset of all items (the ablation).
 
     Returns:
-        Masks, (2, H) bool; a view is empty only if its half is.
+        Masks, (2, B, H) bool; a view is empty only if its half is.
     """
     if not second_view:
-        return np.stack([draw_subset(usable, generator)] * 2)
-    return np.stack([draw_subset(usable & (half == view), generator) for view in (0, 1)])
+        return np.stack([draw_subset(usable, draws[0])] * 2)
+    return np.stack([draw_subset(usable & (half == view), draws[view]) for view in (0, 1)])
 
 
-def draw_subset(usable: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """At least half of the usable items, how many and which by chance; (H,) bool."""
-    places = np.flatnonzero(usable)
-    chosen = np.zeros(len(usable), dtype=bool)
-    if len(places):
-        count = generator.integers((len(places) + 1) // 2, len(places) + 1)
-        chosen[generator.choice(places, count, replace=False)] = True
-    return chosen
-
-
-def drop_history(rows: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-    """History dropout: on a share of the draws only n items by chance, n uniform in {0 … all}, order kept.
+def draw_subset(usable: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """At least half of the usable items, how many and which by chance.
 
     Args:
-        rows: The history, (n,).
-        share: Share of the calls that drop anything.
-        generator: For the draw.
+        usable: (..., H) bool.
+        draws: Uniform in [0, 1), (..., 1 + H).
     """
-    if generator.random() >= share:
-        return rows
-    count = generator.integers(0, len(rows) + 1)
-    return rows[np.sort(generator.choice(len(rows), count, replace=False))]
+    count = usable.sum(-1)
+    least = (count + 1) // 2
+    return choose(usable, least + (draws[..., 0] * (count - least + 1)).astype(np.int64), draws[..., 1:])
+
+
+def choose(usable: np.ndarray, count: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """A random subset of `count` usable items, all of them where there are fewer.
+
+    Args:
+        usable: (..., H) bool.
+        count: (...) int64.
+        draws: Uniform in [0, 1), (..., H).
+    """
+    order = np.argsort(np.argsort(np.where(usable, draws, 2.0), axis=-1), axis=-1)
+    return usable & (order < count[..., None])
+
+
+def drop_history(rows: np.ndarray, share: float, draws: np.ndarray) -> np.ndarray:
+    """History dropout: on a share of the rows only n items by chance, n uniform in {0 … all}, order kept.
+
+    Args:
+        rows: Histories, −1 pads, (B, H).
+        share: Share of the rows that drop anything.
+        draws: Uniform in [0, 1), (B, 2 + H).
+    """
+    stands = rows >= 0
+    some = (draws[:, 1] * (stands.sum(1) + 1)).astype(np.int64)
+    count = np.where(draws[:, 0] < share, some, rows.shape[1])
+    return compact(np.where(choose(stands, count, draws[:, 2:]), rows, -1))
+
+
+def compact(rows: np.ndarray) -> np.ndarray:
+    """The same rows with every −1 behind the others, whose order stays, (..., H)."""
+    return np.take_along_axis(rows, np.argsort(rows < 0, axis=-1, kind="stable"), axis=-1)
+
+
+def pad_rows(lists: Sequence[np.ndarray], width: int | None = None) -> np.ndarray:
+    """Lists of rows side by side with −1 pads, (B, longest, at least 1) int64, or (B, width)."""
+    longest = max([1, *(len(rows) for rows in lists)]) if width is None else width
+    padded = np.full((len(lists), longest), -1, dtype=np.int64)
+    for place, rows in enumerate(lists):
+        padded[place, : len(rows)] = rows[:longest]
+    return padded

@@ -12,7 +12,7 @@ from querier.choices import Kind
 from querier.config import Config
 from querier.losses import Sum, general_loss, specific_loss
 from querier.models.conditioning import build_head
-from querier.models.decoder import Geometry
+from querier.models.geometry import Geometry
 from querier.models.fusion import build_fusion
 from querier.models.heads import ViewHeads
 from querier.models.towers import ItemEncoder, PlainItemEncoder, Shrinkage, Tower

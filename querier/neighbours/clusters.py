@@ -13,7 +13,7 @@ from querier.errors import InputError
 
 WANTED_SHARE = 0.6  # of the dialogues that share their cluster with one of the same querier from another scene
 FAR_QUANTILE = 0.99
-ROUNDS = 20  # of k-means
+ROUNDS = 15  # of k-means
 SCORED = 4000  # queries on which the silhouette is computed
 STEP = 65_536  # rows that are held in float32 at a time
 

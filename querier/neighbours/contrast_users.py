@@ -5,7 +5,7 @@ each other cell, the admissible entry nearest its centre. The reply of a dialogu
 replies of pool rows are asked for.
 
 References:
-    Measuring What Makes You Unique: Difference-Aware User Modeling for Enhancing LLM Personalization (DPL), section 3.
+    Measuring What Makes You Unique: Difference-Aware User Modeling for Enhancing LLM Personalization (DPL).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no type hints
 
 from querier.choices import Contrast
 from querier.config import ContrastConfig
@@ -130,7 +131,9 @@ def find_contrast_users(
     users.group = make_groups(rows.item, rows.cluster, rows.in_pool, queries)
     styles = fit_styles(rows.querier, rows.cluster, pool, replies, rng)
     search = _Search(rows, users, styles, config)
-    search.run(replies, rng, progress)
+    # The products are small: several threads would wait for one another longer than they compute.
+    with threadpool_limits(limits=1, user_api="blas"):
+        search.run(replies, rng, progress)
     users.notes = search.notes()
     return users
 
@@ -282,6 +285,8 @@ def _anchor_chunks(batch: _Batch, anchors: np.ndarray, start: np.ndarray) -> Ite
 
 def _by_group(place: np.ndarray) -> Iterator[tuple[slice, int]]:
     """Runs of equal values of `place`, which is in ascending order."""
-    starts = np.flatnonzero(np.r_[True, place[1:] != place[:-1]]) if len(place) else np.zeros(0, dtype=np.int64)
+    if len(place) == 0:
+        return
+    starts = np.flatnonzero(np.r_[True, place[1:] != place[:-1]])
     for first, last in zip(starts, np.r_[starts[1:], len(place)], strict=True):
         yield slice(int(first), int(last)), int(place[first])

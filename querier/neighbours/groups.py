@@ -105,6 +105,8 @@ def _border(one: np.ndarray, two: np.ndarray) -> float:
 
 def _parts(base: np.ndarray, rows: np.ndarray) -> dict[int, np.ndarray]:
     """Rows by their base, each in ascending order."""
+    if len(rows) == 0:
+        return {}
     order = rows[np.argsort(base[rows], kind="stable")]
     keys, starts = np.unique(base[order], return_index=True)
     return dict(zip(keys.tolist(), np.split(order, starts[1:]), strict=True))

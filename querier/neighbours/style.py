@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]  # it has no type hints
 
 FEWEST = 4  # pool replies of a querier below which their style is not known
 DRAWS = 8  # random halves whose median cosine is taken
@@ -74,7 +75,6 @@ def _cluster_means(cluster: np.ndarray, rows: np.ndarray, replies: Gather) -> np
     sums: np.ndarray | None = None
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
-        part = part[np.argsort(cluster[part], kind="stable")]
         added = _sums(replies(part).astype(np.float32), cluster[part], count)
         sums = added if sums is None else sums + added
     if sums is None:
@@ -83,11 +83,9 @@ def _cluster_means(cluster: np.ndarray, rows: np.ndarray, replies: Gather) -> np
 
 
 def _sums(vectors: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
-    """Sums of vectors (n, E) by their owner (n,), which must be in ascending order, (count, E)."""
-    sums = np.zeros((count, vectors.shape[1]), dtype=np.float32)
-    present, starts = np.unique(owner, return_index=True)
-    sums[present] = np.add.reduceat(vectors, starts, axis=0)
-    return sums
+    """Sums of vectors (n, E) by their owner (n,), (count, E)."""
+    one = np.ones(len(owner), dtype=np.float32)
+    return np.asarray(csr_matrix((one, (owner, np.arange(len(owner)))), shape=(count, len(owner))) @ vectors)
 
 
 def _agreement(residual: np.ndarray, owner: np.ndarray, sums: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -99,7 +97,8 @@ def _agreement(residual: np.ndarray, owner: np.ndarray, sums: np.ndarray, rng: n
         order = np.lexsort((rng.random(len(owner)), owner))
         rank = np.empty(len(owner), dtype=np.int64)
         rank[order] = np.arange(len(owner)) - starts[owner]
-        half = _sums(residual * (rank < items[owner] // 2)[:, None], owner, count)
+        chosen = np.flatnonzero(rank < items[owner] // 2)
+        half = _sums(residual[chosen], owner[chosen], count)
         drawn[draw] = (_unit(half) * _unit(sums - half)).sum(1)
     return np.where(items >= FEWEST, np.median(drawn, axis=0), np.nan).astype(np.float32)
 

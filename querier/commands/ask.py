@@ -1,0 +1,107 @@
+"""`querier ask`: one query, several queriers, their replies side by side."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from querier.commands.options import AskOptions
+from querier.commands.progress import Progress
+from querier.commands.replies import Pair, Question, answer, exchange, parse_object, read_lines
+from querier.errors import InputError
+from querier.responder import Responder
+from querier.run import find_run
+
+log = logging.getLogger(__name__)
+
+DRAWN = 3  # queriers who are asked for where none is named
+NOBODY = "(nobody: no history)"
+
+
+def run(options: AskOptions) -> None:
+    """Answer one query for several queriers and show a table.
+
+    Raises:
+        InputError: No query, a querier whom the run does not know, or a history that cannot be read.
+    """
+    if not options.query.strip():
+        raise InputError("query is empty; give what is asked: query='How do tides work?'")
+    given = read_history(options.history) if options.history else None
+    responder = Responder.load(find_run(options.run, options.output).folder)
+    asked = side_by_side(responder, options, given)
+    with Progress(shown=False) as progress:
+        replies = answer(responder, [one for _, one in asked], options, len(asked), progress)
+    rows = [(name, len(items_of(responder, one)), reply) for (name, one), reply in zip(asked, replies, strict=True)]
+    Console().print(table(options.query, rows))
+
+
+def side_by_side(
+    responder: Responder, options: AskOptions, given: Sequence[Pair] | None
+) -> list[tuple[str, Question]]:
+    """Who asks, by the name that is shown, and the question of each.
+
+    Raises:
+        InputError: A querier whom the run does not know.
+    """
+    known = known_queriers(responder)
+    names = options.queriers
+    if not names and given is None:
+        rng = np.random.default_rng(options.seed)
+        names = [known[int(place)] for place in sorted(rng.permutation(len(known))[:DRAWN])]
+    for name in names:
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            raise InputError(
+                f"the run knows no querier {name!r}{hint}; for one whom it has not seen give history=<file.jsonl>"
+            )
+    asked = [(name, Question(options.query, name)) for name in names]
+    if given is not None:
+        asked.append((Path(options.history).stem, Question(options.query, None, given)))
+    if not options.queriers:
+        asked.append((NOBODY, Question(options.query, None, [])))
+    return asked
+
+
+def known_queriers(responder: Responder) -> list[str]:
+    """The queriers of the corpus that the run was prepared on."""
+    return [] if responder.prepared is None else list(responder.prepared.corpus.queriers)
+
+
+def items_of(responder: Responder, one: Question) -> Sequence[object]:
+    """The history that a question is answered with."""
+    return one.history if one.history is not None else responder.history_of(one.querier)
+
+
+def read_history(path: str) -> list[Pair]:
+    """What somebody said and was answered, oldest first.
+
+    Raises:
+        InputError: With file and line.
+    """
+    pairs = []
+    for number, text in read_lines(path, "history"):
+        try:
+            pairs.append(exchange(parse_object(text)))
+        except InputError as error:
+            raise InputError(f"{path}:{number}: {error}") from error
+    return pairs
+
+
+def table(query: str, rows: Sequence[tuple[str, int, str]]) -> Table:
+    """One row a querier: name, items of history, reply."""
+    shown = Table(title=escape(query), show_lines=True)
+    shown.add_column("querier")
+    shown.add_column("history", justify="right")
+    shown.add_column("reply", overflow="fold", ratio=1)
+    for name, items, reply in rows:
+        shown.add_row(escape(name), str(items), escape(reply))
+    return shown

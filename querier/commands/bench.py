@@ -1,0 +1,44 @@
+"""`querier bench`: what things cost, measured here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from querier.bench.step import measure_step
+from querier.commands.fit import plain_config
+from querier.commands.options import BenchOptions
+from querier.commands.progress import Progress
+from querier.errors import InputError
+from querier.run import origin, write_json
+
+log = logging.getLogger(__name__)
+
+Measure = Callable[[BenchOptions, Progress], dict[str, Any]]
+
+
+def run(options: BenchOptions) -> None:
+    """Measure, and write `<output>/bench/<name>.json`.
+
+    Raises:
+        InputError: There is no measurement of that name.
+    """
+    measure = MEASUREMENTS.get(options.name or "")
+    if measure is None:
+        raise InputError(f"name must be one of {', '.join(MEASUREMENTS)}, got {options.name!r}")
+    with Progress() as progress:
+        found = measure(options, progress)
+    path = Path(options.output) / "bench" / f"{options.name}.json"
+    write_json(path, {**found, "origin": origin()})
+    for key, value in found.items():
+        log.info("  %s: %s", key, value)
+    log.info("written to %s", path)
+
+
+def _step(options: BenchOptions, progress: Progress) -> dict[str, Any]:
+    return measure_step(plain_config(options), options.queriers, options.steps, progress)
+
+
+MEASUREMENTS: dict[str, Measure] = {"step": _step}

@@ -1,0 +1,214 @@
+"""`querier fit`: from dialogues to a trained responder. The main path of the library, top to bottom.
+
+From here to the value of the loss: `querier/module.py` (`QuerierModule.losses`), which calls
+`querier/models/querier_model.py` (what the decoder reads of the querier), `querier/models/decoder.py` (log-probability
+of the reply) and `querier/losses.py`. Batches come from `querier/data/datamodule.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from querier.commands.base import base_folder
+from querier.commands.callbacks import Counts, MetricsFile, callbacks, loggers
+from querier.commands.options import FitOptions
+from querier.commands.prepare import encoder, prepare_corpus, read_corpus
+from querier.commands.progress import Progress
+from querier.config import Config, StoppingConfig
+from querier.data.datamodule import QuerierData
+from querier.data.history import Histories
+from querier.data.preparation import Prepared
+from querier.data.requests import Requests
+from querier.errors import InputError
+from querier.methods.prompts import renderer
+from querier.methods.registry import build_conditioner, fit_centres, trains
+from querier.models.decoder import build_decoder
+from querier.module import QuerierModule
+from querier.responder import save_module
+from querier.run import FINISHED, Run, open_run
+from querier.types import EncodeTexts, Split
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class FitResult:
+    """What a training run came to.
+
+    Args:
+        run: Its folder.
+        metrics: The best validation values, by name.
+        seconds: Spent on `prepare`, `base` and `fit`.
+        steps: Optimizer steps.
+        tokens: Reply tokens trained on.
+    """
+
+    run: Run
+    metrics: dict[str, float]
+    seconds: dict[str, float]
+    steps: int
+    tokens: int
+
+
+def run(options: FitOptions) -> float | None:
+    """Train; returns what a sweep optimises: the best value of `stopping.monitor`."""
+    result = run_fit(plain_config(options))
+    log.info(
+        "%s: %d steps, %d reply tokens, %s",
+        result.run.folder,
+        result.steps,
+        result.tokens,
+        ", ".join(f"{name} {value:.4f}" for name, value in sorted(result.metrics.items())) or "nothing to validate on",
+    )
+    return result.metrics.get(options.stopping.monitor)
+
+
+def run_fit(config: Config, progress: Progress | None = None) -> FitResult:
+    """Read, prepare, train the base where needed, train, keep the best weights.
+
+    The same call goes on with an unfinished run and ends as if it had never stopped.
+
+    Args:
+        config: Everything that the run depends on.
+        progress: Where to show it; a bar of its own when None.
+
+    Raises:
+        InputError: On bad input, or when the run is finished and `overwrite` is not set.
+    """
+    if progress is None:
+        with Progress(config.trainer.enable_progress_bar is not False) as shown:
+            return run_fit(config, shown)
+    seconds, begun = {}, time.monotonic()
+    corpus = read_corpus(config)
+    place = Run(_scratch(config)) if config.trainer.fast_dev_run else open_run(_ranked(config), corpus.digest)
+    encode = encoder(config)
+    prepared = prepare_corpus(corpus, encode, config, progress)
+    seconds["prepare"] = time.monotonic() - begun
+    begun = time.monotonic()
+    base = base_folder(config, prepared.corpus, progress)
+    seconds["base"] = time.monotonic() - begun
+    begun = time.monotonic()
+    lightning.seed_everything(config.seed, verbose=False)
+    decoder = build_decoder(config.decoder, base)
+    conditioner = build_conditioner(config, decoder, len(prepared.clusters.centroids), encode.size)
+    if conditioner is not None:
+        fit_centres(conditioner, prepared)
+    module = QuerierModule(config, decoder, conditioner)
+    trainer, data = _trainer(module, prepared, config, place, progress)
+    metrics = _train(trainer, module, data, config, place) if trains(config) else _validate(trainer, module, data)
+    seconds["fit"] = time.monotonic() - begun
+    counts = next(callback for callback in trainer.callbacks if isinstance(callback, Counts))  # type: ignore[attr-defined]  # set by Lightning
+    result = FitResult(place, metrics, seconds, trainer.global_step, counts.tokens)
+    if trainer.is_global_zero and not config.trainer.fast_dev_run:
+        _finish(result, module, prepared, encode)
+    return result
+
+
+def plain_config(options: Config) -> Config:
+    """The `Config` in a command's options, without what only that command knows."""
+    return Config(**{entry.name: getattr(options, entry.name) for entry in fields(Config)})
+
+
+def build_requests(prepared: Prepared, config: Config) -> Requests:
+    """What models read of a prepared corpus."""
+    return Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt))
+
+
+def _trainer(
+    module: QuerierModule, prepared: Prepared, config: Config, place: Run, progress: Progress
+) -> tuple[lightning.Trainer, QuerierData]:
+    parts = module.conditioner is not None
+    data = QuerierData(build_requests(prepared, config), config, module.decoder.score_tokens, parts)
+    validates = len(prepared.corpus.rows_in(Split.VALIDATION)) > 0
+    flags = {entry.name: getattr(config.trainer, entry.name) for entry in fields(config.trainer)}
+    flags["enable_progress_bar"] = False  # shown by our own callback, on a terminal and elsewhere
+    flags["default_root_dir"] = flags["default_root_dir"] or str(place.folder)
+    try:
+        trainer = lightning.Trainer(
+            **flags,
+            callbacks=callbacks(config, place, validates, progress),
+            logger=False if config.trainer.fast_dev_run else loggers(config, place),
+            enable_checkpointing=not config.trainer.fast_dev_run,
+        )
+    except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
+        raise InputError(f"trainer: {error}") from error
+    return trainer, data
+
+
+def _train(
+    trainer: lightning.Trainer, module: QuerierModule, data: QuerierData, config: Config, place: Run
+) -> dict[str, float]:
+    """Train to the end, from the last checkpoint where there is one; leaves the best weights in the module."""
+    module.strict_loading = False  # checkpoints hold what is trained, not a frozen decoder
+    last = place.last if place.last.is_file() else None
+    if last is not None:
+        step = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
+        log.info("  going on from step %d of an interrupted run", step)
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.resume(step)
+    trainer.fit(module, data, ckpt_path=last, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    if place.best.is_file() and trainer.checkpoint_callbacks:
+        best = torch.load(place.best, map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"], strict=False)
+        metrics[config.stopping.monitor] = _best_value(trainer, config.stopping)
+    return metrics
+
+
+def _best_value(trainer: lightning.Trainer, stopping: StoppingConfig) -> float:
+    for callback in trainer.checkpoint_callbacks:
+        if getattr(callback, "monitor", None) == stopping.monitor:
+            return float(callback.best_model_score)  # type: ignore[attr-defined]  # of ModelCheckpoint
+    raise InputError(f"stopping.monitor={stopping.monitor} was never logged; choose one of val/nll_per_byte, per_token")
+
+
+def _validate(trainer: lightning.Trainer, module: QuerierModule, data: QuerierData) -> dict[str, float]:
+    """The validation values of a method that trains nothing."""
+    found = trainer.validate(module, data, verbose=False)
+    return {name: float(value) for part in found for name, value in part.items()}
+
+
+def _finish(result: FitResult, module: QuerierModule, prepared: Prepared, encode: EncodeTexts) -> None:
+    save_module(module, prepared.clusters, encode.size, result.run.model)
+    result.run.write(
+        status=FINISHED,
+        ended=time.strftime("%Y-%m-%dT%H:%M:%S"),
+        prepared=str(prepared.folder.resolve()),
+        prepared_digest=prepared.digest,
+        steps=result.steps,
+        tokens=result.tokens,
+        seconds={name: round(value, 2) for name, value in result.seconds.items()},
+        best=result.metrics,
+        job=_job(),
+    )
+
+
+def _ranked(config: Config) -> Config:
+    """The configuration for this process: only the first one may replace an older run."""
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("RANK", "0")) == 0
+    return config if first else replace(config, overwrite=False)
+
+
+def _scratch(config: Config) -> Path:
+    return Path(config.cache) / "scratch"
+
+
+def _job() -> Any:
+    """The overrides of the command line that made the run; None from Python."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return None
+    return json.loads(json.dumps(list(HydraConfig.get().overrides.task)))

@@ -1,0 +1,139 @@
+"""What `predict` and `ask` share: texts from outside a corpus, checked, and answered in batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from querier.commands.options import AnswerOptions
+from querier.commands.progress import Progress
+from querier.errors import InputError
+from querier.responder import Responder
+
+FIELDS = ("query", "querier", "history", "id")
+Pair = tuple[str, str]
+
+
+@dataclass
+class Question:
+    """A query from outside.
+
+    Args:
+        query: What is asked.
+        querier: Who asks; None for nobody in particular.
+        history: What the querier asked and was answered, oldest first; None for the corpus's own history.
+    """
+
+    query: str
+    querier: str | None = None
+    history: Sequence[Pair] | None = None
+
+
+def answer(
+    responder: Responder, questions: Sequence[Question], options: AnswerOptions, batch_size: int, progress: Progress
+) -> list[str]:
+    """A reply to each question, in their order."""
+    replies: list[str] = []
+    for start in range(0, len(questions), batch_size):
+        requests = [
+            responder.request(one.query, one.querier, one.history) for one in questions[start : start + batch_size]
+        ]
+        replies += responder.module.generate(
+            requests, options.max_new_tokens, options.temperature, options.seed + start, options.strength
+        )
+        progress("answer", len(replies), len(questions))
+    return replies
+
+
+def read_lines(path: str, name: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file that are not empty, numbered from 1.
+
+    Raises:
+        InputError: The file is not there, is not UTF-8, or is empty.
+    """
+    file = Path(path)
+    if not path:
+        raise InputError(f"{name} is empty; give a JSONL file: {name}=queries.jsonl")
+    if not file.is_file():
+        raise InputError(f"{name}: no file {path}; give one with a JSON object on each line")
+    found = False
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}:{number}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+        if text.strip():
+            found = True
+            yield number, text
+    if not found:
+        raise InputError(f"{path} is empty; write one JSON object on each line")
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        InputError: It is not JSON, or something else than an object.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"not JSON: {error.msg.lower()} at column {error.colno}; write one object a line") from error
+    if not isinstance(value, dict):
+        raise InputError(f"a JSON object in braces is wanted, got {type(value).__name__}")
+    return value
+
+
+def question(record: Mapping[str, Any]) -> Question:
+    """A question out of a record with `query`, and optionally `querier` and `history`.
+
+    Raises:
+        InputError: A field that is missing or of the wrong type.
+    """
+    history = record.get("history")
+    if history is not None and not isinstance(history, list):
+        raise InputError(f"field `history` must be a list of query and reply, got {type(history).__name__}")
+    pairs = None if history is None else [exchange(item) for item in history]
+    return Question(words(record, "query"), words(record, "querier", needed=False) or None, pairs)
+
+
+def exchange(item: Any) -> Pair:
+    """A query and its reply, from a pair or from an object with these two fields.
+
+    Raises:
+        InputError: Anything else.
+    """
+    if isinstance(item, list) and len(item) == 2 and all(isinstance(text, str) for text in item):
+        return item[0], item[1]
+    if isinstance(item, dict):
+        if "turns" in item and not {"query", "reply"} & set(item):
+            return _from_turns(item["turns"])
+        return words(item, "query"), words(item, "reply")
+    raise InputError(f"a history item is an object with `query` and `reply`, or a list of the two; got {item!r}")
+
+
+def words(record: Mapping[str, Any], name: str, needed: bool = True) -> str:
+    """A text field of a record.
+
+    Raises:
+        InputError: It is missing, empty or no text.
+    """
+    value = record.get(name)
+    if value is None and not needed:
+        return ""
+    if value is None:
+        raise InputError(f"field `{name}` is missing; there are {', '.join(record) or 'none'}")
+    if not isinstance(value, str):
+        raise InputError(f"field `{name}` must be a text, got {value!r}")
+    if not value.strip() and needed:
+        raise InputError(f"field `{name}` is empty; write some text")
+    return value
+
+
+def _from_turns(turns: Any) -> Pair:
+    if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, dict) for turn in turns):
+        raise InputError("field `turns` must be a list of two or more objects with `speaker` and `text`")
+    return words(turns[-2], "text"), words(turns[-1], "text")

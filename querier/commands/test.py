@@ -1,0 +1,7 @@
+"""`querier test`: score the held-out dialogues of a run, once."""
+
+from __future__ import annotations
+
+import logging
+
+log = logging.getLogger(__name__)

@@ -1,0 +1,188 @@
+"""How near a generated reply is to the true one, by the measures that others report.
+
+All scores lie in [0, 1]. Words are runs of letters and digits, lower-cased; Chinese and Japanese are cut into
+characters, so that nothing here depends on a segmenter. On ASCII text the words are those of the package `rouge-score`
+without stemming. Identical texts score 1 in every language, also those without a letter.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+REPEATED = 4  # words that, said twice in one reply, count as a repetition
+REPLY_METRICS = ("rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "meteor_no_synonyms", "repeat_rate")
+
+_CJK = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+_CHARACTER = re.compile(f"([{_CJK}])")
+_ASCII = re.compile(r"[a-z0-9]+")
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased words; Chinese and Japanese by character; the visible characters of a text without any word."""
+    if text.isascii():
+        found = _ASCII.findall(text.lower())
+    else:
+        text = _CHARACTER.sub(r" \1 ", unicodedata.normalize("NFKC", text).lower())
+        # Marks belong to words: without them the syllables of Hindi or Thai fall apart.
+        found = "".join(letter if unicodedata.category(letter)[0] in "LNM" else " " for letter in text).split()
+    return found or [letter for letter in text if not letter.isspace()]
+
+
+def reply_scores(reply: str, gold: str) -> dict[str, float]:
+    """All of `REPLY_METRICS` for one reply."""
+    return {
+        **rouge(reply, gold),
+        "bleu": bleu(reply, gold),
+        "chrf": chrf(reply, gold),
+        "meteor_no_synonyms": meteor_no_synonyms(reply, gold),
+        "repeat_rate": repeats(reply),
+    }
+
+
+def rouge(reply: str, gold: str) -> dict[str, float]:
+    """F1 of ROUGE-1, ROUGE-2 and ROUGE-L, computed by `rouge-score`."""
+    if words(reply) == words(gold):  # a single word has no pair of words to match
+        return dict.fromkeys(("rouge_1", "rouge_2", "rouge_l"), 1.0)
+    scores = _rouge_scorer().score(gold, reply)
+    return {f"rouge_{name[5:].lower()}": float(score.fmeasure) for name, score in scores.items()}
+
+
+def bleu(reply: str, gold: str) -> float:
+    """BLEU of one reply by `sacrebleu`: tokens `13a`, orders above the reply's length left out, exponential smoothing.
+
+    Chinese and Japanese characters are set apart first.
+    """
+    import sacrebleu
+
+    apart = [_CHARACTER.sub(r" \1 ", text) for text in (reply, gold)]
+    score = sacrebleu.sentence_bleu(apart[0], [apart[1]], use_effective_order=True).score
+    return min(1.0, float(score) / 100)
+
+
+def chrf(reply: str, gold: str) -> float:
+    """chrF (characters up to 6, β = 2) of one reply by `sacrebleu`."""
+    import sacrebleu
+
+    return min(1.0, float(sacrebleu.sentence_chrf(reply, [gold]).score) / 100)
+
+
+def meteor_no_synonyms(reply: str, gold: str) -> float:
+    """METEOR by `nltk` with exact and stem matches alone, because WordNet is not at hand.
+
+    A reply of the same words in the same order has no fragmentation, as in METEOR's own release.
+    """
+    from nltk.translate.meteor_score import single_meteor_score
+
+    said, wanted = words(reply), words(gold)
+    if said == wanted:
+        return 1.0
+    if not said or not wanted:
+        return 0.0
+    return float(single_meteor_score(wanted, said, wordnet=_NoSynonyms()))
+
+
+def repeats(reply: str) -> float:
+    """1 where some four words stand in this order twice in the reply, else 0."""
+    said = words(reply)
+    grams = Counter(zip(*(said[start:] for start in range(REPEATED)), strict=False))
+    return float(any(count > 1 for count in grams.values()))
+
+
+def embedding_similarity(
+    replies: Sequence[str], golds: Sequence[str], encode: Callable[[Sequence[str]], np.ndarray]
+) -> np.ndarray:
+    """Cosine of each reply's vector and the true reply's, (n,).
+
+    Args:
+        replies: Texts, n.
+        golds: Texts, n.
+        encode: Gives unit vectors, (n, E).
+    """
+    if not replies:
+        return np.zeros(0)
+    said, wanted = (np.asarray(encode(texts), dtype=float) for texts in (replies, golds))
+    cosine: np.ndarray = np.clip((said * wanted).sum(1), -1.0, 1.0)
+    return cosine
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Scores of a task with labels or ratings.
+
+    Attributes:
+        values: By name; None where nothing could be read.
+        n: Replies that were read.
+        n_failed: Replies from which no label could be read; they are in no value.
+    """
+
+    values: dict[str, float | None]
+    n: int
+    n_failed: int
+
+
+def classification(golds: Sequence[str], replies: Sequence[str | None], labels: Sequence[str]) -> LabelScores:
+    """Accuracy and macro F1 over `labels`; a reply must name exactly one of them."""
+    read = [None if reply is None else _label(reply, labels) for reply in replies]
+    pairs = [(gold, label) for gold, label in zip(golds, read, strict=True) if label is not None]
+    if not pairs:
+        return LabelScores({"accuracy": None, "f1": None}, 0, len(golds))
+    scores = []
+    for label in labels:
+        hits = sum(gold == said == label for gold, said in pairs)
+        named = sum((gold == label) + (said == label) for gold, said in pairs)
+        if named:  # a label that nobody has and nobody named is not judged
+            scores.append(2 * hits / named)
+    accuracy = sum(gold == said for gold, said in pairs) / len(pairs)
+    return LabelScores({"accuracy": accuracy, "f1": float(np.mean(scores))}, len(pairs), len(golds) - len(pairs))
+
+
+def ratings(golds: Sequence[float], replies: Sequence[str | None], low: float, high: float) -> LabelScores:
+    """Mean absolute and root mean squared error; a reply must hold one number, within [low, high]."""
+    gaps = []
+    for gold, reply in zip(golds, replies, strict=True):
+        numbers = re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])", reply or "")
+        if len(numbers) == 1 and low <= float(numbers[0]) <= high:
+            gaps.append(float(numbers[0]) - gold)
+    if not gaps:
+        return LabelScores({"mae": None, "rmse": None}, 0, len(golds))
+    values: dict[str, float | None] = {
+        "mae": float(np.mean(np.abs(gaps))),
+        "rmse": float(np.sqrt(np.mean(np.square(gaps)))),
+    }
+    return LabelScores(values, len(gaps), len(golds) - len(gaps))
+
+
+def _label(reply: str, labels: Sequence[str]) -> str | None:
+    said = f" {' '.join(words(reply))} "
+    found = [label for label in labels if f" {' '.join(words(label))} " in said]
+    longest = [one for one in found if not any(one != other and one in other for other in found)]
+    return longest[0] if len(longest) == 1 else None
+
+
+class _Words:
+    """What `rouge-score` calls to cut a text."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+class _NoSynonyms:
+    """Stands for WordNet and knows no word."""
+
+    def synsets(self, word: str) -> list[Any]:
+        return []
+
+
+@lru_cache(maxsize=1)
+def _rouge_scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Words())

@@ -1,0 +1,134 @@
+"""Asks a model for log-probabilities and replies; what was asked once is not asked again.
+
+The swaps ask many times for the same thing (one dialogue, one history, one name), so scores are kept by that key. The
+model never sees the true reply of a dialogue that it is to answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from querier.data.embeddings import Progress
+from querier.data.requests import Request, Requests, Scored
+
+CHUNK = 1024  # requests that are built at a time: bounds the memory
+
+
+class Model(Protocol):
+    """What is judged: a `QuerierModule`, or anything else that scores and answers."""
+
+    def score(self, requests: Sequence[Request]) -> Sequence[Scored | None]:
+        """How likely each true reply is; None where that could not be found out."""
+        ...
+
+    def generate(
+        self, requests: Sequence[Request], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> Sequence[str | None]:
+        """A reply to each request, the likeliest at temperature 0; None where there is none."""
+        ...
+
+
+class Key(NamedTuple):
+    """What a score depends on: the dialogue, the rows read as history, and the name shown (None: the true one)."""
+
+    row: int
+    history: tuple[int, ...]
+    name: str | None
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a method reads of a querier; what it does not read makes no difference and is not scored twice.
+
+    Attributes:
+        history: The items.
+        name: The name in the prompt.
+    """
+
+    history: bool = True
+    name: bool = True
+
+
+class Scorer:
+    """Scores with a memory.
+
+    Args:
+        model: What is judged.
+        requests: Builds what it reads.
+        reads: What the method reads of a querier.
+        progress: Called with what is done, how much of it, of how much.
+    """
+
+    def __init__(
+        self, model: Model, requests: Requests, reads: Reads | None = None, progress: Progress | None = None
+    ) -> None:
+        self.model = model
+        self.requests = requests
+        self.reads = reads or Reads()
+        self.progress = progress
+        self._known: dict[Key, Scored | None] = {}
+
+    def key(self, row: int, history: np.ndarray, querier: int | None = None) -> Key:
+        """The key of a dialogue with any history.
+
+        Args:
+            row: The dialogue.
+            history: Rows, newest first, (n,).
+            querier: Whose name is shown; None for the true one.
+        """
+        corpus, row = self.requests.corpus, int(row)
+        items = tuple(np.asarray(history)[: self.requests.limit].tolist()) if self.reads.history else ()
+        same = querier is None or querier == int(corpus.querier[row]) or not self.reads.name
+        return Key(row, items, None if same or querier is None else corpus.queriers[querier])
+
+    def add(self, keys: Iterable[Key], what: str = "scoring") -> None:
+        """Score what is not known yet, in chunks of like length."""
+        missing = [key for key in dict.fromkeys(keys) if key not in self._known]
+        length = {row: self._length(row) for row in {key.row for key in missing}}
+        missing.sort(key=lambda key: (-length[key.row], key.row))
+        for start in range(0, len(missing), CHUNK):
+            part = missing[start : start + CHUNK]
+            scored = self.model.score([self.request(key) for key in part])
+            self._known.update(zip(part, (usable(one) for one in scored), strict=True))
+            if self.progress is not None:
+                self.progress(what, start + len(part), len(missing))
+
+    def __getitem__(self, key: Key) -> Scored | None:
+        """What was found for a key that was added; None where scoring failed."""
+        return self._known[key]
+
+    def replies(
+        self, keys: Sequence[Key], max_new_tokens: int, temperature: float = 0.0, seed: int = 0, what: str = "answering"
+    ) -> list[str | None]:
+        """Replies of the model, which is not shown the true ones."""
+        replies: list[str | None] = []
+        for start in range(0, len(keys), CHUNK):
+            requests = [blinded(self.request(key)) for key in keys[start : start + CHUNK]]
+            found = self.model.generate(requests, max_new_tokens, temperature=temperature, seed=seed)
+            replies.extend(text if isinstance(text, str) else None for text in found)
+            if self.progress is not None:
+                self.progress(what, len(replies), len(keys))
+        return replies
+
+    def request(self, key: Key) -> Request:
+        """What the model reads for a key."""
+        return self.requests.of(key.row, np.array(key.history, dtype=np.int64), key.name)
+
+    def _length(self, row: int) -> int:
+        return sum(len(turn.text) for turn in self.requests.corpus.dialogue(row).turns)
+
+
+def blinded(request: Request) -> Request:
+    """The same request without the true reply."""
+    return replace(request, rendered=replace(request.rendered, reply=""))
+
+
+def usable(scored: Scored | None) -> Scored | None:
+    """None in place of a score that is no number or rests on no token."""
+    good = scored is not None and scored.tokens > 0 and math.isfinite(scored.log_prob)
+    return scored if good else None

@@ -1,0 +1,193 @@
+"""Swaps: the true querier of a dialogue against another one, under equal conditions (design 7).
+
+Both histories are cut to before the query, lose the items whose normalised query equals the one that is scored (else
+the answer could be copied), and are cut to the same number of items. They keep the order in which a model reads them,
+this responder's newest first, so that the newest stay. Seen queriers are swapped with seen ones, unseen with unseen.
+
+The pairs of a dialogue depend on the seed, the swap and the dialogue alone: all methods are judged on the same pairs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+
+from querier.choices import History
+from querier.data.history import READABLE
+from querier.data.preparation import Prepared
+from querier.data.requests import Requests
+from querier.evaluation.metrics import words
+
+TRIES = 64  # queriers drawn for one dialogue, until enough of them have a history
+CONTROL = 23  # marks the draws of the permuted control's own histories
+
+
+class SwapKind(Enum):
+    """Where the other querier comes from; the value marks the draws."""
+
+    RANDOM = 0
+    CLUSTER = 1  # who asked something of the query's cluster before
+    CONTRAST = 2  # contrast users, for seen queriers only
+
+
+@dataclass(frozen=True)
+class SwapPair:
+    """One dialogue under two queriers.
+
+    Attributes:
+        row: The dialogue.
+        own: Rows of the true querier's history, newest first, (n,).
+        other: Rows of the other querier's history, newest first, (n,).
+        querier: The other querier.
+        draw: Which of the draws.
+    """
+
+    row: int
+    own: np.ndarray
+    other: np.ndarray
+    querier: int
+    draw: int
+
+
+@dataclass
+class SwapSet:
+    """All pairs of one swap, and how many dialogues have none, by reason."""
+
+    pairs: list[SwapPair] = field(default_factory=list)
+    excluded: Counter[str] = field(default_factory=Counter)
+
+
+class Swaps:
+    """Finds the pairs.
+
+    Args:
+        requests: Knows the histories, and whether the run is the permuted control.
+        prepared: Knows clusters and contrast users.
+        seed: Of the draws.
+    """
+
+    def __init__(self, requests: Requests, prepared: Prepared, seed: int) -> None:
+        self.requests = requests
+        self.prepared = prepared
+        self.corpus = prepared.corpus
+        self.seed = seed
+
+    def pairs(self, kind: SwapKind, rows: Sequence[int] | np.ndarray, draws: int, limit: int | None = None) -> SwapSet:
+        """The pairs of these dialogues, at most `draws` each, every one with another querier.
+
+        Args:
+            kind: Where the other queriers come from.
+            rows: The dialogues.
+            draws: Other queriers of each.
+            limit: Items at most; None for as many as the model reads. With a number, pairs with fewer are left out.
+        """
+        found = SwapSet()
+        for row in np.asarray(rows, dtype=np.int64).tolist():
+            reason = self._add(found.pairs, kind, row, draws, limit)
+            if reason:
+                found.excluded[reason] += 1
+        return found
+
+    def own(self, row: int) -> np.ndarray:
+        """The history that counts as the true querier's, all of it; under the permuted control somebody else's."""
+        permuted = None
+        if self.requests.config.data.history is History.permuted:
+            permuted = np.random.default_rng([self.seed, CONTROL, row])
+        return self._without_query(row, self.requests.histories.of(row, None, permuted=permuted))
+
+    def other(self, row: int, querier: int) -> np.ndarray:
+        """What another querier had said and been answered before the dialogue's query, all of it."""
+        corpus = self.corpus
+        time, scene, responder = int(corpus.time[row]), int(corpus.scene[row]), int(corpus.responder[row])
+        history = self.requests.histories.of_querier(querier, time, scene, responder, None, training=False)
+        return self._without_query(row, history)
+
+    def candidates(self, kind: SwapKind, row: int) -> np.ndarray:
+        """Numbers of the queriers that a swap may draw for a dialogue, with or without a history, (n,)."""
+        corpus = self.corpus
+        querier = int(corpus.querier[row])
+        if kind is SwapKind.RANDOM:
+            found = self._readable[bool(corpus.unseen[querier])]
+        elif kind is SwapKind.CLUSTER:
+            rows = self._by_cluster.get(int(self.prepared.cluster[row]), np.zeros(0, dtype=np.int64))
+            rows = rows[(corpus.time[rows] < corpus.time[row]) & (corpus.scene[rows] != corpus.scene[row])]
+            found = np.unique(corpus.querier[rows])
+            found = found[corpus.unseen[found] == corpus.unseen[querier]]
+        else:
+            users = np.asarray(self.prepared.contrast[row][:, 0], dtype=np.int64)
+            found = np.unique(corpus.querier[users[users >= 0]])
+            found = found[~corpus.unseen[found]]
+        return np.asarray(found[found != querier], dtype=np.int64)
+
+    def _add(self, pairs: list[SwapPair], kind: SwapKind, row: int, draws: int, limit: int | None) -> str | None:
+        """Append the pairs of one dialogue, or say why there are none."""
+        if kind is SwapKind.CONTRAST and self.corpus.unseen[self.corpus.querier[row]]:
+            return "unseen querier"
+        own = self.own(row)
+        if not len(own):
+            return "own history empty"
+        most = self.requests.limit if limit is None else limit
+        if limit is not None and len(own) < limit:
+            return "own history too short"
+        candidates = self.candidates(kind, row)
+        if not len(candidates):
+            return "nobody to swap with"
+        generator = np.random.default_rng([self.seed, kind.value, row])
+        drawn = generator.choice(candidates, size=min(TRIES, len(candidates)), replace=False)
+        count = 0
+        for querier in drawn.tolist():
+            other = self.other(row, querier)
+            length = min(len(own), len(other), most)
+            if length == 0 or (limit is not None and length < limit):
+                continue
+            pairs.append(SwapPair(row, own[:length], other[:length], querier, count))
+            count += 1
+            if count == draws:
+                break
+        return None if count else "nobody with a long enough history to swap with"
+
+    def _without_query(self, row: int, history: np.ndarray) -> np.ndarray:
+        return history[self._query[history] != self._query[row]]
+
+    @cached_property
+    def _query(self) -> np.ndarray:
+        """A number for each dialogue's normalised query, (N,)."""
+        numbers: dict[str, int] = {}
+        normal = (" ".join(words(text)) for text in self.corpus.queries())
+        return np.array([numbers.setdefault(text, len(numbers)) for text in normal], dtype=np.int64)
+
+    @cached_property
+    def _readable(self) -> dict[bool, np.ndarray]:
+        """Queriers with something to read, by whether they are unseen."""
+        queriers = np.unique(self.corpus.querier[self.corpus.rows_in(*READABLE)])
+        return {unseen: queriers[self.corpus.unseen[queriers] == unseen] for unseen in (False, True)}
+
+    @cached_property
+    def _by_cluster(self) -> dict[int, np.ndarray]:
+        rows = self.corpus.rows_in(*READABLE)
+        rows = rows[np.argsort(self.prepared.cluster[rows], kind="stable")]
+        clusters, start = np.unique(self.prepared.cluster[rows], return_index=True)
+        return dict(zip(clusters.tolist(), np.split(rows, start[1:]), strict=True))
+
+
+def swap_ceiling(pairs: Sequence[SwapPair], admits: Callable[[int, int], bool]) -> float | None:
+    """Swap accuracy of an oracle on these pairs; None without any.
+
+    Args:
+        pairs: Of one swap.
+        admits: Whether a querier (second) could have got the true reply of a dialogue (first). The true querier wins
+            where they alone could; where both or neither could it is a tie, ½.
+    """
+    scores: dict[int, list[float]] = {}
+    return _mean_by_row(pairs, scores, admits) if pairs else None
+
+
+def _mean_by_row(
+    pairs: Sequence[SwapPair], scores: dict[int, list[float]], admits: Callable[[int, int], bool]
+) -> float:
+    raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Models: sentence encoder, towers, conditioning, and the language models that answer."""

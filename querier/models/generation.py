@@ -1,0 +1,159 @@
+"""Writing replies token by token, with cached keys and values, for a padded batch and every kind of conditioning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+from querier.models.injection import only, padded_left, positions, shifted, virtual_tokens
+from querier.models.sequence import causal_inputs, decoder_start, encoder_inputs, seq2seq_cache, takes_positions
+from querier.types import Conditioning, Tokens
+
+UNLIMITED = 1_000_000
+
+if TYPE_CHECKING:
+    from querier.models.decoder import Decoder
+
+
+def generate_ids(
+    decoder: Decoder,
+    tokens: Tokens,
+    conditioning: Conditioning | None,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> list[list[int]]:
+    """New token ids of each row, its end included.
+
+    Args:
+        decoder: In evaluation mode.
+        tokens: Prompts, (B, L), left-padded for a causal decoder.
+        conditioning: Of the B rows; None for none.
+        max_new_tokens: Length limit; a model with a limit of positions ends there.
+        temperature: 0 takes the likeliest token.
+        generator: Source of randomness for a temperature above 0.
+    """
+    if _must_not_pad(decoder, tokens, conditioning):
+        return _by_length(decoder, tokens, conditioning, max_new_tokens, temperature, generator)
+    conditioning = conditioning or Conditioning()
+    limit = min(max_new_tokens, _room(decoder, tokens, conditioning))
+    if limit < 1:
+        return [[] for _ in tokens.input_ids]
+    stops = torch.tensor(sorted(decoder.tokens.stops), device=tokens.input_ids.device)
+    ended = torch.zeros(len(tokens.input_ids), dtype=torch.bool, device=tokens.input_ids.device)
+    found: list[Tensor] = []
+    with shifted(decoder.layers, conditioning.residual):
+        steps = (_Seq2Seq if decoder.seq2seq else _Causal)(decoder.bare, tokens, conditioning)
+        while True:
+            chosen = _choose(steps.logits, temperature, generator)
+            found.append(torch.where(ended, -1, chosen))
+            ended = ended | torch.isin(chosen, stops)
+            if len(found) == limit or bool(ended.all()):
+                break
+            steps.advance(chosen)
+    return [[token for token in row if token >= 0] for row in torch.stack(found, dim=1).tolist()]
+
+
+class _Causal:
+    """The state of a causal model between two tokens; `logits` (B, vocabulary) are those of the next one."""
+
+    def __init__(self, model: Any, tokens: Tokens, conditioning: Conditioning) -> None:
+        self.model = model
+        inputs = causal_inputs(model, tokens, conditioning, cached=True)
+        self.mask: Tensor = inputs["attention_mask"]
+        self.cache = inputs["past_key_values"]
+        self.logits = self._last(inputs)
+
+    def advance(self, chosen: Tensor) -> None:
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(chosen), 1)], dim=1)
+        inputs = {"input_ids": chosen[:, None], "attention_mask": self.mask, "past_key_values": self.cache}
+        if takes_positions(type(self.model)):
+            inputs["position_ids"] = positions(self.mask)[:, -1:]
+        self.logits = self._last({**inputs, "use_cache": True})
+
+    def _last(self, inputs: dict[str, Any]) -> Tensor:
+        rows = torch.arange(len(self.mask), device=self.mask.device)
+        with only(self.model.get_output_embeddings(), rows, torch.full_like(rows, -1)):
+            logits: Tensor = self.model(**inputs).logits
+        return logits[0]
+
+
+class _Seq2Seq:
+    """The same of a seq2seq model; its encoder runs once."""
+
+    def __init__(self, model: Any, tokens: Tokens, conditioning: Conditioning) -> None:
+        self.model = model
+        inputs = encoder_inputs(model, tokens, conditioning)
+        self.mask = inputs["attention_mask"]
+        self.encoded: Tensor = model.get_encoder()(**inputs).last_hidden_state
+        self.cache = seq2seq_cache(model, conditioning)
+        self.advance(tokens.input_ids.new_full((len(tokens.input_ids),), decoder_start(model)))
+
+    def advance(self, chosen: Tensor) -> None:
+        found = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=self.encoded),
+            attention_mask=self.mask,
+            decoder_input_ids=chosen[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logits: Tensor = found.logits[:, -1]
+
+
+def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    if temperature <= 0:
+        return logits.argmax(-1)
+    shares = torch.softmax(logits.float() / temperature, dim=-1)
+    return torch.multinomial(shares, 1, generator=generator)[:, 0]
+
+
+def _room(decoder: Decoder, tokens: Tokens, conditioning: Conditioning) -> int:
+    """New tokens that the model has positions for."""
+    limit = getattr(decoder.bare.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if limit is None or decoder.seq2seq:
+        return UNLIMITED
+    taken = int(tokens.attention_mask.sum(1).max()) + virtual_tokens(conditioning)
+    if conditioning.prefix is not None:
+        taken += conditioning.prefix[0][0].shape[2]
+    return max(0, int(limit) - taken)
+
+
+def _must_not_pad(decoder: Decoder, tokens: Tokens, conditioning: Conditioning | None) -> bool:
+    """Padding between a prefix and the tokens would push the prefix out of a sliding window."""
+    prefixed = conditioning is not None and conditioning.prefix is not None
+    slides = any(window is not None for window in decoder.geometry.sliding)
+    return prefixed and slides and not decoder.seq2seq and padded_left(tokens.attention_mask)
+
+
+def _by_length(
+    decoder: Decoder,
+    tokens: Tokens,
+    conditioning: Conditioning | None,
+    max_new_tokens: int,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> list[list[int]]:
+    """The same, rows of one length at a time and hence without padding."""
+    lengths = tokens.attention_mask.sum(1)
+    found: dict[int, list[int]] = {}
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        part = Tokens(*(getattr(tokens, name)[rows, -length:] for name in ("input_ids", "attention_mask", "labels")))
+        chosen = None if conditioning is None else _rows(conditioning, rows)
+        ids = generate_ids(decoder, part, chosen, max_new_tokens, temperature, generator)
+        found.update(zip(rows.tolist(), ids, strict=True))
+    return [found[row] for row in range(len(lengths))]
+
+
+def _rows(conditioning: Conditioning, rows: Tensor) -> Conditioning:
+    soft, prefix, residual = conditioning.soft_prompt, conditioning.prefix, conditioning.residual
+    return replace(
+        conditioning,
+        soft_prompt=None if soft is None else soft[rows],
+        prefix=None if prefix is None else [(keys[rows], values[rows]) for keys, values in prefix],
+        residual=None if residual is None else [shift[rows] for shift in residual],
+    )

@@ -1,0 +1,41 @@
+"""Progress on a terminal is a bar, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from querier.commands.progress import Progress, clock
+
+
+def test_without_a_terminal_the_end_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("querier").propagate = True
+    with caplog.at_level(logging.INFO, logger="querier"), Progress(console=Console(file=io.StringIO())) as progress:
+        for done in (*range(1, 6), 5):
+            progress("read", done, 5, "val 1.0")
+    assert [record.getMessage() for record in caplog.records] == ["read: 5 of 5, 0:00, val 1.0"]
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_time_that_is_left() -> None:
+    out = io.StringIO()
+    with Progress(console=Console(file=out, force_terminal=True, width=100)) as progress:
+        progress("read", 1, 2)
+        progress("read", 2, 2)
+    assert "read" in out.getvalue()
+    assert "2/2" in out.getvalue()
+
+
+def test_nothing_is_shown_where_nothing_is_wanted(caplog: pytest.LogCaptureFixture) -> None:
+    out = io.StringIO()
+    with caplog.at_level(logging.INFO), Progress(False, Console(file=out, force_terminal=True)) as progress:
+        progress("read", 1, 1)
+    assert out.getvalue() == ""
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.9, "1:01"), (3723, "1:02:03")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

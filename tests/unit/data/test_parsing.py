@@ -1,0 +1,168 @@
+"""Each fault of a record is refused with its field, what was got and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from querier.data.parsing import Parser, near_miss, nearest_first
+from querier.errors import InputError
+from querier.types import Turn
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """A record without fault, changed; a field of None is left out."""
+    turns = [{"speaker": "Ann", "text": "Why?"}, {"speaker": "Bob", "text": "Because."}]
+    full = {"id": "d1", "querier": "Ann", "responder": "Bob", "turns": turns, "time": 3} | changes
+    return {name: value for name, value in full.items() if value is not None}
+
+
+def turns(*spoken: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"speaker": speaker, "text": text} for speaker, text in spoken]
+
+
+def test_reads_every_field_and_keeps_the_unknown_ones() -> None:
+    dialogue = Parser()(record(scene="s", item="guitar", split="test", mood="glad", stars=[1]), 9)
+    assert (dialogue.id, dialogue.querier, dialogue.responder, dialogue.time) == ("d1", "Ann", "Bob", 3)
+    assert (dialogue.scene, dialogue.item, dialogue.split) == ("s", "guitar", "test")
+    assert dialogue.turns == (Turn("Ann", "Why?"), Turn("Bob", "Because."))
+    assert (dialogue.query, dialogue.reply) == ("Why?", "Because.")
+    assert dialogue.extra == {"mood": "glad", "stars": [1]}
+
+
+def test_defaults() -> None:
+    dialogue = Parser()({"id": "d1", "querier": "Ann", "query": "Why?", "reply": "Because.", "item": None}, 9)
+    assert dialogue.responder == "assistant"
+    assert dialogue.turns == (Turn("Ann", "Why?"), Turn("assistant", "Because."))
+    assert (dialogue.time, dialogue.scene, dialogue.item, dialogue.split) == (9, "d1", None, None)
+
+
+def test_the_query_is_the_queriers_last_turn_even_when_the_responder_began() -> None:
+    spoken = turns(("Bob", "Hello."), ("Ann", "Why?"), ("Bob", "Well."), ("Bob", "Because."))
+    assert Parser()(record(turns=spoken), 0).query == "Why?"
+
+
+def test_renames_fields_and_keeps_the_files_own_one_of_that_name() -> None:
+    dialogue = Parser({"time": "order", "querier": "customer"})(
+        record(querier=None, customer="Ann", order=7, time="yesterday"), 0
+    )
+    assert (dialogue.time, dialogue.querier, dialogue.extra) == (7, "Ann", {"time": "yesterday"})
+
+
+def test_what_a_turn_holds_besides_speaker_and_text_is_kept() -> None:
+    spoken = turns(("Ann", "Why?"), ("Bob", "Because."))
+    spoken[0]["tone"] = "cross"
+    assert Parser()(record(turns=spoken), 0).extra == {"turns": [{"tone": "cross"}, {}]}
+
+
+def test_a_whole_number_written_as_a_float_is_a_time() -> None:
+    assert Parser()(record(time=12.0), 0).time == 12
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([1], r"must be a JSON object .* got \[1\] \(list\)"),
+        (record(id=None), r"field `id`: missing; the records have `querier`"),
+        (record(querier=None), r"field `querier`: missing"),
+        (record(turns=None), r"field `turns`: missing \(as are `query` and `reply`\)"),
+        (record(turns=None, query="Why?"), r"field `reply`: missing"),
+        (record(query="Why?", reply="No."), r"field `query`: given beside `turns`"),
+        (record(id=17), r"field `id`: must be text, got 17 \(int\); write it in quotes"),
+        (record(querier=["Ann"]), r"field `querier`: must be text, got \['Ann'\] \(list\)"),
+        (record(scene=4), r"field `scene`: must be text"),
+        (record(item=4), r"field `item`: must be text"),
+        (record(querier="  "), r"field `querier`: must not be empty"),
+        (record(querier="Bob"), r"field `responder`: 'Bob' is the querier too"),
+        (record(time="noon"), r"field `time`: must be a whole number, got 'noon' \(str\); .*Unix seconds"),
+        (record(time=True), r"field `time`: must be a whole number, got True \(bool\)"),
+        (record(time=1.5), r"field `time`: must be a whole number, got 1.5 \(float\)"),
+        (record(time=2**63), r"field `time`: must fit 64 bits, got 9223372036854775808"),
+        (record(split="tests"), r"field `split`: must be one of train, .* got 'tests' \(did you mean `test`\?\)"),
+        (record(split=1), r"field `split`: must be text"),
+        (record(turns="Why?"), r"field `turns`: must be a list like .* got 'Why\?' \(str\)"),
+        (record(turns=[]), r"field `turns`: must hold two turns at least, .* got 0"),
+        (record(turns=turns(("Bob", "Hi"))), r"must hold two turns at least, a query and the reply, got 1"),
+        (record(turns=["a", "b"]), r"turn 1 of 2: must be an object like .* got 'a' \(str\)"),
+        (record(turns=[{"role": "user"}, {}]), r"turn 1 of 2: `speaker` is missing; the turn has `role`"),
+        (record(turns=turns(("Ann", "Why?"), ("Bob", " \n"))), r"turn 2 of 2, the reply's text: must not be empty"),
+        (record(turns=turns(("Ann", ""), ("Bob", "No."))), r"turn 1 of 2, text: must not be empty"),
+        (record(turns=turns(("Ann", 3), ("Bob", "No."))), r"turn 1 of 2, text: must be text, got 3"),  # type: ignore[arg-type]
+        (record(turns=turns(("Ann", "\ud800"), ("Bob", "No."))), r"text: holds half of a surrogate pair"),
+        (
+            record(turns=turns(("Bob", "Hi"), ("Ann", "Why?"))),
+            r"last turn must be the responder's \('Bob'\), got 'Ann'",
+        ),
+        (record(turns=turns(("Bob", "Hi"), ("Bob", "So."))), r"no turn before the reply is the querier's \('Ann'\)"),
+        (record(turns=turns(("Anne", "Hi"), ("Bob", "So."))), r"speaker 'Anne' is neither .*did you mean `Ann`\?"),
+        (record(turns=None, query="Why?", reply=""), r"field `reply`: must not be empty"),
+    ],
+)
+def test_refuses(bad: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Parser()(bad, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("responer", "responder"),
+        ("Time", "time"),
+        ("queriers", "querier"),
+        ("turn", "turns"),
+        ("splt", "split"),
+        ("ID", "id"),
+    ],
+)
+def test_refuses_a_near_miss_of_a_known_field(name: str, meant: str) -> None:
+    with pytest.raises(InputError, match=rf"field `{name}`: unknown, and too close to `{meant}`"):
+        Parser()(record(**{name: "x"}), 0)
+
+
+@pytest.mark.parametrize("name", ["title", "rating", "uid", "pid", "order", "cluster_id", "timestamp", "score", "text"])
+def test_takes_other_names_for_names_of_their_own(name: str) -> None:
+    assert Parser()(record(**{name: "x"}), 0).extra == {name: "x"}
+
+
+def test_a_mapped_name_is_no_near_miss() -> None:
+    assert Parser({"time": "times"})(record(time=None, times=5), 0).time == 5
+
+
+def test_a_missing_field_tells_where_it_was_to_be_read_from() -> None:
+    with pytest.raises(InputError, match=r"field `time` \(read from `when`\): must be a whole number, got 'x'"):
+        Parser({"time": "when"})(record(when="x"), 0)
+
+
+def test_refuses_to_map_a_field_that_does_not_exist() -> None:
+    with pytest.raises(InputError, match=r"data.fields.tiem: there is no field `tiem` \(did you mean `time`\?\)"):
+        Parser({"tiem": "order"})
+    with pytest.raises(InputError, match=r"data.fields.time must be a name in the file, got ''"):
+        Parser({"time": ""})
+
+
+def test_refuses_a_mapped_name_that_no_record_has() -> None:
+    parser = Parser({"time": "ordre"})
+    parser(record(order=1), 0)
+    with pytest.raises(InputError, match=r"data.fields.time=ordre: no record has a field `ordre`; they have `order`"):
+        parser.check_fields_used()
+
+
+def test_refuses_times_on_some_records_only() -> None:
+    parser = Parser()
+    parser(record(), 0)
+    with pytest.raises(InputError, match="field `time`: missing, but given in the records before"):
+        parser(record(time=None), 1)
+
+
+def test_a_refused_record_does_not_decide_whether_times_are_given() -> None:
+    parser = Parser()
+    with pytest.raises(InputError):
+        parser(record(querier=None), 0)
+    assert parser(record(time=None), 1).time == 1
+
+
+def test_nearest_names() -> None:
+    assert near_miss("validaton", ("train", "validation")) == "validation"
+    assert near_miss("xyz", ("train", "validation")) is None
+    assert nearest_first("Jon", ["Zoe", "John", "Joan"])[-1] == "Zoe"

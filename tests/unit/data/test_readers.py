@@ -1,0 +1,323 @@
+"""Every reader gives the same dialogues; every fault names file, line, field, what was got and what to do."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from querier.choices import OnError, Reader, SplitBy
+from querier.config import DataConfig
+from querier.data.readers import check, read, write_refused
+from querier.errors import InputError
+from querier.types import Dialogue
+
+Row = dict[str, Any]
+
+
+def rows(count: int = 6) -> list[Row]:
+    return [
+        {
+            "id": f"d{number}",
+            "querier": f"querier {number % 2}",
+            "responder": "Bob",
+            "turns": [
+                {"speaker": f"querier {number % 2}", "text": f'Was, "{number}"?\nÄh'},
+                {"speaker": "Bob", "text": "Nun."},
+            ],
+            "time": number,
+            "scene": f"s{number}",
+        }
+        for number in range(count)
+    ]
+
+
+def write_jsonl(path: Path, records: list[Row]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def write_csv(path: Path, records: list[Row]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(records[0]))
+        writer.writeheader()
+        for record in records:
+            writer.writerow(record | ({"turns": json.dumps(record["turns"])} if "turns" in record else {}))
+    return path
+
+
+def write_parquet(path: Path, records: list[Row]) -> Path:
+    pyarrow.parquet.write_table(pa.Table.from_pylist(records), path)
+    return path
+
+
+def write_datasets(path: Path, records: list[Row]) -> Path:
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_list(records).save_to_disk(str(path))
+    return path
+
+
+def config(path: Path, **more: Any) -> DataConfig:
+    return DataConfig(path=str(path), **more)
+
+
+def dialogues(path: Path, **more: Any) -> list[Dialogue]:
+    return read(config(path, **more)).dialogues
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return write_jsonl(tmp_path / "good.jsonl", rows())
+
+
+# ---- the formats
+
+
+@pytest.mark.parametrize(
+    ("reader", "write"),
+    [
+        (Reader.csv, write_csv),
+        (Reader.parquet, write_parquet),
+        pytest.param(Reader.huggingface, write_datasets, marks=pytest.mark.filterwarnings("ignore")),
+    ],
+)
+def test_all_readers_read_the_same(
+    tmp_path: Path, good: Path, reader: Reader, write: Callable[[Path, list[Row]], Path]
+) -> None:
+    path = write(tmp_path / "table", rows())
+    assert dialogues(path, reader=reader) == dialogues(good)
+
+
+def test_a_folder_is_read_file_by_file_in_the_order_of_names(tmp_path: Path) -> None:
+    records = rows()
+    for record in records:
+        del record["time"]
+    write_jsonl(tmp_path / "b.jsonl", records[3:])
+    write_jsonl(tmp_path / "a.jsonl", records[:3])
+    (tmp_path / "notes.txt").write_text("not read")
+    assert [(d.id, d.time) for d in dialogues(tmp_path)] == [(f"d{n}", n) for n in range(6)]
+
+
+def test_byte_order_mark_windows_line_ends_and_empty_lines_are_fine(tmp_path: Path, good: Path) -> None:
+    path = tmp_path / "windows.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + good.read_bytes().replace(b"\n", b"\r\n\r\n"))
+    assert dialogues(path) == dialogues(good)
+
+
+def test_csv_takes_query_and_reply_and_counts_empty_cells_as_absent(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("id,customer,query,reply,when,item,mood\na,Ann,Why?,No.,2,,\nb,Ann,So?,Yes.,3.0,x,glad\n")
+    first, second = dialogues(path, reader=Reader.csv, fields={"querier": "customer", "time": "when"})
+    assert (first.query, first.reply, first.time, first.item, first.extra) == ("Why?", "No.", 2, None, {})
+    assert (second.time, second.item, second.extra) == (3, "x", {"mood": "glad"})
+
+
+def test_parquet_nulls_are_absent_and_dates_are_kept(tmp_path: Path) -> None:
+    import datetime
+
+    day = datetime.date(2020, 1, 2)
+    records = [{**row, "item": "x" if row["time"] else None, "day": day} for row in rows()]
+    got = dialogues(write_parquet(tmp_path / "t.parquet", records), reader=Reader.parquet)
+    assert [d.item for d in got] == [None, *["x"] * 5]
+    assert got[0].extra == {"day": day}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_parts_of_a_dataset_are_its_splits(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    parts = {"train": rows()[:4], "test": rows()[4:]}
+    made = datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in parts.items()})
+    made.save_to_disk(str(tmp_path / "parts"))
+    got = dialogues(tmp_path / "parts", reader=Reader.huggingface)
+    assert [d.split for d in got] == ["train"] * 4 + ["test"] * 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_unknown_dataset_and_a_missing_package_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_jsonl(tmp_path / "good.jsonl", rows())
+    with pytest.raises(InputError, match=r"no such file or folder: .*good2.*nearest in .*good\.jsonl"):
+        read(config(tmp_path / "good2", reader=Reader.huggingface))
+    with pytest.raises(InputError, match=r"the dataset 'nobody/nothing' cannot be loaded \(.*check the network"):
+        read(DataConfig(path="nobody/nothing", reader=Reader.huggingface))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match="needs the package datasets: pip install datasets"):
+        read(DataConfig(path="nobody/nothing", reader=Reader.huggingface))
+
+
+# ---- what is counted and said
+
+
+def test_times_are_sorted_and_counted(tmp_path: Path, good: Path) -> None:
+    records = rows()
+    records[1], records[4] = records[4], records[1]
+    reading = read(config(write_jsonl(tmp_path / "mixed.jsonl", records)))
+    assert reading.dialogues == dialogues(good)
+    assert "3 of 6 dialogues came out of the order of their times and were sorted" in reading.notes
+
+
+def test_shuffled_input_gives_the_same_dialogues_even_with_ties(tmp_path: Path) -> None:
+    records = [{**row, "time": row["time"] // 3} for row in rows()]
+    first = dialogues(write_jsonl(tmp_path / "a.jsonl", records))
+    assert dialogues(write_jsonl(tmp_path / "b.jsonl", records[::-1])) == first
+
+
+def test_notes_count_what_was_accepted(tmp_path: Path) -> None:
+    records = [{**row, "querier": "A", "turns": None, "query": "q", "reply": "r", "split": "train"} for row in rows()]
+    reading = read(config(write_jsonl(tmp_path / "one.jsonl", records)))
+    assert "6 dialogues of 1 queriers with 1 responders" in reading.notes
+    assert any(note.startswith("one querier only (A)") for note in reading.notes)
+    records[0]["split"], records[1]["querier"] = "history", "B"
+    notes = read(config(write_jsonl(tmp_path / "two.jsonl", records))).notes
+    assert "1 queriers have one dialogue only, hence no history" in notes
+    assert "1 dialogues are history only: never trained on or scored" in notes
+
+
+# ---- what is refused
+
+
+def broken(good: Path, line: int, text: str | bytes) -> Path:
+    """The good file with a line replaced."""
+    lines = good.read_bytes().splitlines(keepends=True)
+    lines[line - 1] = (text if isinstance(text, bytes) else text.encode()) + b"\n"
+    good.write_bytes(b"".join(lines))
+    return good
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"id": "x",', r"not JSON: .* at column \d+, near .*; write one object in braces on each line"),
+        ('["a"]', r"a record must be a JSON object"),
+        ('{"id": ' + "9" * 5000 + "}", r"not JSON that can be read"),
+        ("[" * 100_000, r"not JSON that can be read|not JSON"),
+        (b'{"id": "\xff"}', r"not UTF-8: byte 0xff at position 9; save the file as UTF-8"),
+        ('{"id": "x", "querier": "A", "query": "q"}', r"field `reply`: missing"),
+        ('{"id": "x", "querier": "A", "query": "q", "reply": "r", "tme": 1}', r"field `tme`: unknown, .*`time`"),
+        (json.dumps(rows()[0]), r"field `id`: 'd0' stands in .*good\.jsonl:1 too; give each dialogue an id of its own"),
+    ],
+)
+def test_refuses_with_file_and_line(good: Path, text: str | bytes, reason: str) -> None:
+    with pytest.raises(InputError, match=rf"good\.jsonl:3: (?:{reason})"):
+        read(config(broken(good, 3, text)))
+
+
+def test_skip_collects_what_was_refused(good: Path, tmp_path: Path) -> None:
+    broken(good, 3, b'{"id": "\xff"}')
+    broken(good, 5, json.dumps(rows()[0]))
+    reading = read(config(good, on_error=OnError.skip))
+    assert [d.id for d in reading.dialogues] == ["d0", "d1", "d3", "d5"]
+    assert [record.line for record in reading.refused] == [3, 5]
+    assert "2 records were refused and left out" in reading.notes
+    write_refused(reading.refused, tmp_path / "out" / "refused.jsonl")
+    written = [json.loads(line) for line in (tmp_path / "out" / "refused.jsonl").read_text().splitlines()]
+    assert [record["line"] for record in written] == [3, 5]
+    assert written[0]["reason"].startswith("not UTF-8")
+    assert json.loads(written[1]["text"]) == rows()[0]
+    assert set(written[0]) == {"file", "line", "reason", "text"}
+
+
+def test_refuses_an_input_without_dialogues(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n \n")
+    with pytest.raises(InputError, match=r"empty\.jsonl: holds no dialogue; write one record on each line"):
+        read(config(empty))
+    empty.write_text("{}\n[]\n")
+    with pytest.raises(
+        InputError, match=r"none of the 2 records can be used; the first fault is .*:1: field `querier`"
+    ):
+        read(config(empty, on_error=OnError.skip))
+
+
+def test_refuses_a_path_that_is_not_there(good: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="data.path is empty; give the file or folder"):
+        read(DataConfig())
+    with pytest.raises(InputError, match=r"no such file or folder: .*god\.jsonl; nearest in .*: good\.jsonl"):
+        read(config(tmp_path / "god.jsonl"))
+    with pytest.raises(InputError, match=r"no such file or folder: .*; nearest in"):
+        read(config(tmp_path / "nowhere" / "at" / "all.jsonl"))
+    with pytest.raises(InputError, match=r"holds no \.csv file; give a file, or another data\.reader"):
+        read(config(tmp_path, reader=Reader.csv))
+
+
+def test_refuses_an_unknown_responder_nearest_first(good: Path) -> None:
+    records = [
+        {**row, "responder": name, "turns": None, "query": "q", "reply": "r"}
+        for row, name in zip(rows(), ["Paul D. Clement", "Zoe", "Ann", "Paul", "Eve", "Max"], strict=True)
+    ]
+    write_jsonl(good, records)
+    with pytest.raises(InputError, match=r"nobody named 'Paul Clement' .* those who do: 'Paul D. Clement', 'Paul', "):
+        read(config(good, responders=["Zoe", "Paul Clement"]))
+    with pytest.raises(InputError, match="data.responders is an empty list"):
+        read(config(good, responders=[]))
+
+
+def test_refuses_wrong_names_in_data_fields(good: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.fields\.queryer: there is no field .*`querier`"):
+        read(config(good, fields={"queryer": "x"}))
+    with pytest.raises(InputError, match=r"data\.fields\.item=thing: no record has a field `thing`"):
+        read(config(good, fields={"item": "thing"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,querier,query,reply\na,Ann,Why?\n", r":2: 3 cells, but the header has 4"),
+        ("id,querier,query,reply\na,Ann,Why?,\n", r":2: field `reply`: must not be empty"),
+        ("id,querier,query,reply,time\na,Ann,Why?,No.,noon\n", r":2: field `time`: must be a whole number, got 'noon'"),
+        ('id,querier,turns\na,Ann,"[{"\n', r":2: field `turns`: must be a list"),
+        ("id,id,query,reply\n", r":1: the header names \['id'\] twice"),
+        ("\n\n", r":1: the header is empty"),
+        ("", r"holds no dialogue"),
+        ('id,querier,query,reply\na,Ann,"x\ny",No.\nb,Ann,,No.\n', r":4: field `query`: must not be empty"),
+        (f"id,querier,query,reply\na,Ann,{'x' * 200_000},No.\n", r":2: not CSV: field larger than field limit"),
+    ],
+)
+def test_refuses_faults_of_csv(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read(config(path, reader=Reader.csv))
+
+
+def test_bad_bytes_of_csv_are_found_inside_a_cell_of_several_lines(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b'id,querier,query,reply\na,Ann,"x\n\xe4",No.\nb,Ann,Why?,No.\n')
+    reading = read(config(path, reader=Reader.csv, on_error=OnError.skip))
+    assert [(record.line, record.reason[:21]) for record in reading.refused] == [(2, "not UTF-8: byte 0xe4 ")]
+    assert [d.id for d in reading.dialogues] == ["b"]
+
+
+def test_refuses_what_is_no_parquet_file_and_names_the_row_of_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    path.write_text("no")
+    with pytest.raises(InputError, match=r"t\.parquet: not a Parquet file that can be read"):
+        read(config(path, reader=Reader.parquet))
+    records = rows()
+    records[3]["turns"][-1]["text"] = ""
+    with pytest.raises(InputError, match=r"t\.parquet:4: field `turns`, turn 2 of 2, the reply's text: must not be em"):
+        read(config(write_parquet(path, records), reader=Reader.parquet))
+
+
+# ---- check_only
+
+
+def test_check_finds_all_faults_and_writes_nothing(good: Path, tmp_path: Path) -> None:
+    broken(good, 2, "{}")
+    broken(good, 4, "[]")
+    before = sorted(tmp_path.iterdir())
+    reading = check(config(good))
+    assert [record.line for record in reading.refused] == [2, 4]
+    assert any(note.startswith("split: ") for note in reading.notes)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_check_refuses_what_cannot_be_split(good: Path) -> None:
+    with pytest.raises(InputError, match="field `split` is missing in 6 of 6 dialogues"):
+        check(config(good, split=SplitBy.given))

@@ -1,0 +1,95 @@
+"""Run folders: names by content, never two runs in one folder, nothing replaced unasked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from querier.config import Config, DataConfig, EvaluationConfig, OptimConfig, TrainerConfig
+from querier.errors import InputError
+from querier.run import FINISHED, find_run, open_run, run_digest
+
+
+def config(tmp_path: Path, **changes: object) -> Config:
+    return replace(Config(output=str(tmp_path)), **changes)  # type: ignore[arg-type]  # fields of Config
+
+
+def test_the_name_is_the_method_and_a_digest(tmp_path: Path) -> None:
+    run = open_run(config(tmp_path, method="ft"), "data")
+    assert run.folder.name == f"ft-{run_digest(Config(method='ft'), 'data')}"
+    assert run.config() == config(tmp_path, method="ft")
+    assert {"torch", "lightning"} <= set(run.card()["versions"])
+
+
+def test_the_digest_follows_what_training_depends_on_and_nothing_else() -> None:
+    same = [
+        Config(output="elsewhere"),
+        Config(name="x"),
+        Config(evaluation=EvaluationConfig(draws=2)),
+        Config(data=DataConfig(path="moved.jsonl")),
+        Config(trainer=TrainerConfig(enable_progress_bar=False)),
+    ]
+    other = [Config(seed=1), Config(optim=OptimConfig(lr=1e-2)), Config(trainer=TrainerConfig(max_epochs=9))]
+    assert {run_digest(one, "d") for one in same} == {run_digest(Config(), "d")}
+    assert len({run_digest(one, "d") for one in [*other, Config()]} | {run_digest(Config(), "e")}) == 5
+
+
+def test_an_unfinished_run_goes_on_and_a_finished_one_is_refused(tmp_path: Path) -> None:
+    first = open_run(config(tmp_path), "d")
+    begun = first.card()["begun"]
+    assert open_run(config(tmp_path), "d").card()["begun"] == begun
+    first.write(status=FINISHED)
+    with pytest.raises(InputError, match="overwrite=true"):
+        open_run(config(tmp_path), "d")
+    (first.folder / "old").write_text("x")
+    again = open_run(config(tmp_path, overwrite=True), "d")
+    assert not (again.folder / "old").exists()
+
+
+def test_a_name_belongs_to_one_run(tmp_path: Path) -> None:
+    open_run(config(tmp_path, name="mine"), "d")
+    with pytest.raises(InputError, match="holds another run"):
+        open_run(config(tmp_path, name="mine", seed=1), "d")
+
+
+def test_overwrite_never_removes_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_text("x")
+    with pytest.raises(InputError, match="nothing was removed"):
+        open_run(config(tmp_path, name="photos", overwrite=True), "d")
+    assert (tmp_path / "photos" / "one.jpg").exists()
+
+
+def test_a_run_is_found_by_name_by_folder_and_as_the_newest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished run"):
+        find_run("", str(tmp_path))
+    run = open_run(config(tmp_path, name="a"), "d")
+    with pytest.raises(InputError, match="no finished run"):
+        find_run("", str(tmp_path))
+    run.write(status=FINISHED)
+    assert find_run("", str(tmp_path)) == find_run("a", str(tmp_path)) == find_run(str(run.folder), "nowhere")
+    with pytest.raises(InputError, match=r"no run 'b'.*there: a"):
+        find_run("b", str(tmp_path))
+
+
+def test_an_unreadable_card_is_said(tmp_path: Path) -> None:
+    run = open_run(config(tmp_path, name="a"), "d")
+    (run.folder / "run.json").write_text("{")
+    with pytest.raises(InputError, match="not readable JSON"):
+        run.card()
+
+
+def test_an_unwritable_output_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError):
+        open_run(Config(output=str(tmp_path / "file")), "d")
+
+
+def test_the_card_is_json_without_surprises(tmp_path: Path) -> None:
+    run = open_run(config(tmp_path, name="a"), "d")
+    card = json.loads((run.folder / "run.json").read_text())
+    assert card["status"] == "running"
+    assert card["config"]["data"]["split"] == "time"
