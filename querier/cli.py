@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -91,14 +92,22 @@ def quoted(override: str) -> str:
     return f"{name}='{escaped}'"
 
 
+class _ErrorStream(logging.Handler):
+    """Writes each message to whatever the error stream is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{self.format(record)}\n")
+
+
 def _show_messages() -> None:
     logger = logging.getLogger("querier")
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(_ErrorStream())
         logger.setLevel(logging.INFO)
         logger.propagate = False
+        # Lightning greets, advises and reports each of its settings; what matters of it we say ourselves.
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 
 
 if __name__ == "__main__":

@@ -31,15 +31,17 @@ def callbacks(config: Config, run: Run, validates: bool, progress: Progress) -> 
     """The callbacks of a training run.
 
     Args:
-        config: Reads `stopping`.
+        config: Reads `stopping` and `trainer.fast_dev_run`.
         run: Where checkpoints go.
         validates: Whether there is a validation split.
         progress: Shows the steps.
     """
     where: dict[str, Any] = {"dirpath": run.checkpoints, "enable_version_counter": False}
+    made: list[Callback] = [TrainingProgress(progress), Counts()]
+    if config.trainer.fast_dev_run:
+        return made
     every = timedelta(seconds=SECONDS_BETWEEN_CHECKPOINTS)
-    last = ModelCheckpoint(**where, filename="last", train_time_interval=every)
-    made: list[Callback] = [TrainingProgress(progress), Counts(), last]
+    made.append(ModelCheckpoint(**where, filename="last", train_time_interval=every))
     if validates:
         monitor = config.stopping.monitor
         made.append(ModelCheckpoint(**where, filename="best", monitor=monitor, save_weights_only=True))

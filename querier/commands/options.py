@@ -63,12 +63,16 @@ class TestOptions:
         run: A run's folder or its name under `output`; empty for the newest finished one.
         output: Where runs lie.
         evaluation: What is measured, on what.
+        cold_start: Whether the curves over the number of history items are taken.
+        allow_failed: Whether dialogues that could not be scored are accepted.
     """
 
     __test__ = False  # not a test class, whatever its name says
 
     run: str = ""
     output: str = "outputs"
+    cold_start: bool = False
+    allow_failed: bool = False
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 

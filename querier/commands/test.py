@@ -1,7 +1,132 @@
-"""`querier test`: score the held-out dialogues of a run, once."""
+"""`querier test`: score the held-out dialogues of a run."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from querier.choices import Kind
+from querier.commands.options import TestOptions
+from querier.commands.progress import Progress
+from querier.config import Config, EvaluationConfig
+from querier.errors import InputError
+from querier.evaluation.evaluate import Options, ReplyMetric, evaluate
+from querier.evaluation.results import Result
+from querier.evaluation.scoring import Reads
+from querier.files import write_atomic
+from querier.responder import Responder
+from querier.run import Run, find_run, origin, write_json
 
 log = logging.getLogger(__name__)
+
+SHOWN = (
+    "nll_per_token",
+    "nll_per_byte",
+    "nll_swapped",
+    "nll_empty",
+    "swap_accuracy_random",
+    "swap_accuracy_cluster",
+    "swap_accuracy_contrast",
+    "rouge_l",
+    "chrf",
+    "embedding_similarity",
+)
+
+
+def run(options: TestOptions) -> None:
+    """Score, write `results.json` and `examples.jsonl`, show a table.
+
+    Raises:
+        InputError: There is no finished run, or no held-out dialogue; or some could not be scored.
+    """
+    found = find_run(options.run, options.output)
+    with Progress() as progress:
+        result = run_test(found, options.evaluation, progress, cold_start=options.cold_start)
+    Console().print(table(found.folder.name, result))
+    log.info("written to %s and %s", found.results, found.examples)
+    failed = result.counts["n_failed"]
+    if failed and not options.allow_failed:
+        raise InputError(
+            f"{failed} of {result.counts['n']} dialogues could not be scored or answered; {found.examples} says why "
+            "(allow_failed=true accepts that)"
+        )
+
+
+def run_test(
+    run: Run,
+    config: EvaluationConfig,
+    progress: Progress | None = None,
+    reply_metrics: Mapping[str, ReplyMetric] | None = None,
+    *,
+    cold_start: bool = False,
+    empty_replies: bool = False,
+) -> Result:
+    """Judge a finished run and write what was found beside it.
+
+    Args:
+        run: The run.
+        config: Which split, how many rows, how many draws.
+        progress: Shows the scoring.
+        reply_metrics: More scores of a generated reply.
+        cold_start: Whether the curves over the number of history items are taken.
+        empty_replies: Whether replies without any history are generated too.
+    """
+    responder = Responder.load(run.folder)
+    if responder.requests is None or responder.prepared is None:
+        raise InputError(f"{run.folder} has no prepared corpus; run the same `querier fit` again")
+    options = Options(
+        encode=responder.encode,
+        reply_metrics=reply_metrics,
+        reads=reads(responder.config),
+        cold_start=cold_start,
+        empty_replies=empty_replies,
+        progress=progress,
+    )
+    result = evaluate(responder.module, responder.requests, responder.prepared, config, options)
+    model = model_digest(run.model)
+    log.info("  model %s", model)
+    write_json(run.results, {**result.to_json(), "run": run.folder.name, "model": model, "origin": origin()})
+    kept = [row for row in result.rows if row["reply"] is not None or row["error"] is not None]
+    write_atomic(run.examples, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in kept))
+    return result
+
+
+def reads(config: Config) -> Reads:
+    """What a method reads of a querier."""
+    return Reads(history=config.conditioning.kind is not Kind.none, name=config.prompt.name_querier)
+
+
+def model_digest(folder: Path) -> str:
+    """Names the weights that were judged."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def table(name: str, result: Result) -> Table:
+    """The main numbers: all held-out dialogues, those of seen and those of unseen queriers."""
+    shown = Table(title=f"{name}: {result.counts['n']} dialogues of {result.counts['queriers']} queriers")
+    shown.add_column("metric")
+    for column in ("all", "95 % interval", "seen", "unseen"):
+        shown.add_column(column, justify="right")
+    for metric in SHOWN:
+        if metric not in result.metrics:
+            continue
+        value = result.metrics[metric]
+        parts = [result.metrics.get(metric + suffix) for suffix in ("_seen", "_unseen")]
+        interval = f"{number(value.low)} to {number(value.high)}"
+        shown.add_row(metric, number(value.value), interval, *(number(part.value) if part else "-" for part in parts))
+    return shown
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash for what could not be measured."""
+    return "-" if value is None else f"{value:.3f}"

@@ -68,7 +68,7 @@ def bleu(reply: str, gold: str) -> float:
 
 
 def chrf(reply: str, gold: str) -> float:
-    """chrF (characters up to 6, β = 2) of one reply by `sacrebleu`."""
+    """Character F-score chrF (characters up to 6, β = 2) of one reply by `sacrebleu`."""
     import sacrebleu
 
     return min(1.0, float(sacrebleu.sentence_chrf(reply, [gold]).score) / 100)
@@ -79,7 +79,7 @@ def meteor_no_synonyms(reply: str, gold: str) -> float:
 
     A reply of the same words in the same order has no fragmentation, as in METEOR's own release.
     """
-    from nltk.translate.meteor_score import single_meteor_score
+    from nltk.translate.meteor_score import single_meteor_score  # type: ignore[import-untyped]
 
     said, wanted = words(reply), words(gold)
     if said == wanted:
@@ -183,6 +183,6 @@ class _NoSynonyms:
 
 @lru_cache(maxsize=1)
 def _rouge_scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
     return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Words())

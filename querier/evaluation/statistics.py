@@ -173,8 +173,8 @@ def estimate(
     if not good.any():
         return Value(None, None, None, 0, failed)
     _, place = np.unique(np.asarray(querier)[good], return_inverse=True)
-    above = np.bincount(place, numbers[good] * weight[good])
-    below = np.bincount(place, weight[good])
+    above: np.ndarray = np.bincount(place, numbers[good] * weight[good])
+    below: np.ndarray = np.bincount(place, weight[good])
     if macro:
         above, below = above / below, np.ones(len(below))
     wild = Wild(above, below, draws, generator)

@@ -152,7 +152,8 @@ class Swaps:
         return None if count else "nobody with a long enough history to swap with"
 
     def _without_query(self, row: int, history: np.ndarray) -> np.ndarray:
-        return history[self._query[history] != self._query[row]]
+        kept: np.ndarray = history[self._query[history] != self._query[row]]
+        return kept
 
     @cached_property
     def _query(self) -> np.ndarray:
@@ -175,19 +176,26 @@ class Swaps:
         return dict(zip(clusters.tolist(), np.split(rows, start[1:]), strict=True))
 
 
+def outcomes(pairs: Sequence[SwapPair], outcome: Callable[[SwapPair], float | None]) -> dict[int, float | None]:
+    """The mean of something over the pairs of each dialogue, by row; None where it failed for one of them."""
+    found: dict[int, list[float | None]] = {}
+    for pair in pairs:
+        found.setdefault(pair.row, []).append(outcome(pair))
+    means: dict[int, float | None] = {}
+    for row, values in found.items():
+        numbers = [value for value in values if value is not None]
+        means[row] = float(np.mean(numbers)) if len(numbers) == len(values) else None
+    return means
+
+
 def swap_ceiling(pairs: Sequence[SwapPair], admits: Callable[[int, int], bool]) -> float | None:
-    """Swap accuracy of an oracle on these pairs; None without any.
+    """Swap accuracy on these pairs of an oracle that knows who could have got which reply; None without pairs.
 
     Args:
         pairs: Of one swap.
-        admits: Whether a querier (second) could have got the true reply of a dialogue (first). The true querier wins
-            where they alone could; where both or neither could it is a tie, ½.
+        admits: Whether a querier, the second argument, could have got the true reply of a dialogue, the first.
+            It is 1 where the true querier alone could, ½ where the other one could as well.
     """
-    scores: dict[int, list[float]] = {}
-    return _mean_by_row(pairs, scores, admits) if pairs else None
-
-
-def _mean_by_row(
-    pairs: Sequence[SwapPair], scores: dict[int, list[float]], admits: Callable[[int, int], bool]
-) -> float:
-    raise NotImplementedError
+    found = outcomes(pairs, lambda pair: 0.5 if admits(pair.row, pair.querier) else 1.0)
+    values = [value for value in found.values() if value is not None]
+    return float(np.mean(values)) if values else None

@@ -140,7 +140,7 @@ def _by_length(
     """The same, rows of one length at a time and hence without padding."""
     lengths = tokens.attention_mask.sum(1)
     found: dict[int, list[int]] = {}
-    for length in lengths.unique().tolist():
+    for length in sorted(set(lengths.tolist())):
         rows = (lengths == length).nonzero()[:, 0]
         part = Tokens(*(getattr(tokens, name)[rows, -length:] for name in ("input_ids", "attention_mask", "labels")))
         chosen = None if conditioning is None else _rows(conditioning, rows)

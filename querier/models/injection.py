@@ -78,7 +78,7 @@ def virtual_tokens(conditioning: Conditioning | None) -> int:
 def with_soft_prompt(
     embedding: nn.Module, input_ids: Tensor, attention_mask: Tensor, soft_prompt: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Input embeddings (B, T + L, W) and mask (B, T + L) of tokens with a soft prompt (B, T, W) before the first one."""
+    """Input embeddings (B, T + L, W) and mask (B, T + L), a soft prompt (B, T, W) before each first token."""
     vectors = embedding(input_ids)
     soft_prompt = soft_prompt.to(vectors.dtype)
     count = soft_prompt.shape[1]

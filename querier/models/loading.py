@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,8 +43,8 @@ def load_pretrained(source: str, revision: str | None, dtype: torch.dtype) -> tu
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise InputError(
-            f"decoder.path={source!r} cannot be read ({type(error).__name__}: {reason}); give a folder or hub name of a "
-            "causal or seq2seq transformers model with safetensors that needs no code of its own"
+            f"decoder.path={source!r} cannot be read ({type(error).__name__}: {reason}); give a folder or hub name of "
+            "a causal or seq2seq transformers model with safetensors that needs no code of its own"
         ) from error
     return model, tokenizer
 
@@ -58,10 +57,11 @@ def add_adapter(model: nn.Module, config: DecoderConfig, seed: int) -> nn.Module
         config: Rank and alpha.
         seed: Of the new weights; the global random state stays as it was.
     """
+    whole: Any = model
     names, transposed = adapted_layers(model)
     lora = LoraConfig(
         r=config.lora_rank,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # peft divides by it; a float is as good
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # peft only divides it by the rank
         target_modules=names,
         lora_dropout=0.0,
         bias="none",
@@ -69,7 +69,7 @@ def add_adapter(model: nn.Module, config: DecoderConfig, seed: int) -> nn.Module
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return get_peft_model(model, lora)  # type: ignore[arg-type]  # a PreTrainedModel
+        return get_peft_model(whole, lora)
 
 
 def adapted_layers(model: nn.Module) -> tuple[list[str], bool]:
@@ -97,24 +97,24 @@ def adapted_layers(model: nn.Module) -> tuple[list[str], bool]:
 def save_weights(model: Any, folder: Path) -> None:
     """Write a model's own weights, without LoRA, in the layout of transformers."""
     if isinstance(model, PeftModel):
-        base = model.get_base_model()
+        base: Any = model.get_base_model()
         state = {_plain(name): value for name, value in base.state_dict().items() if "lora_" not in name}
-        base.save_pretrained(str(folder), state_dict=state)  # type: ignore[operator]  # a PreTrainedModel
+        base.save_pretrained(str(folder), state_dict=state)
     else:
         model.save_pretrained(str(folder))
 
 
 def save_adapter(model: Any, folder: Path) -> None:
     """Write LoRA weights alone."""
-    with warnings.catch_warnings():
-        # peft asks the hub whether a vocabulary was resized, and warns where it cannot; the embeddings are not adapted
-        model.save_pretrained(str(folder / ADAPTER), safe_serialization=True, save_embedding_layers=False)
+    # The embeddings are not adapted; left to itself, peft would ask the hub whether the vocabulary was resized.
+    model.save_pretrained(str(folder / ADAPTER), safe_serialization=True, save_embedding_layers=False)
 
 
 def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
     """The model with the LoRA weights that `save_adapter` wrote."""
+    whole: Any = model
     with torch.random.fork_rng():  # peft draws weights before it reads them
-        return PeftModel.from_pretrained(model, str(folder / ADAPTER), is_trainable=True)  # type: ignore[arg-type]
+        return PeftModel.from_pretrained(whole, str(folder / ADAPTER), is_trainable=True)
 
 
 def saved_weights(folder: Path) -> bool:

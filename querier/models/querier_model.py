@@ -12,8 +12,8 @@ from querier.choices import Kind
 from querier.config import Config
 from querier.losses import Sum, general_loss, specific_loss
 from querier.models.conditioning import build_head
-from querier.models.geometry import Geometry
 from querier.models.fusion import build_fusion
+from querier.models.geometry import Geometry
 from querier.models.heads import ViewHeads
 from querier.models.towers import ItemEncoder, PlainItemEncoder, Shrinkage, Tower
 from querier.types import Batch, Conditioning, Contrastive, Items

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,7 +14,9 @@ from querier.models.tokens import IGNORED
 from querier.types import Conditioning, Tokens
 
 
-def causal_inputs(model: Any, tokens: Tokens, conditioning: Conditioning | None, cached: bool = False) -> dict[str, Any]:
+def causal_inputs(
+    model: Any, tokens: Tokens, conditioning: Conditioning | None, cached: bool = False
+) -> dict[str, Any]:
     """Arguments of a causal model's forward.
 
     Without conditioning, and without padding at the left, they are ids and mask alone.
@@ -93,7 +94,6 @@ def with_prefix_mask(mask: Tensor, count: int) -> Tensor:
     return torch.cat([mask.new_ones(len(mask), count), mask], dim=1)
 
 
-@lru_cache(maxsize=64)
-def takes_positions(kind: type) -> bool:
+def takes_positions(kind: Any) -> bool:
     """Whether a model's forward reads `position_ids`."""
-    return "position_ids" in inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]  # a module
+    return "position_ids" in inspect.signature(kind.forward).parameters

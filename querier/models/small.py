@@ -40,7 +40,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         show_progress=False,
     )
     plain.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # of transformers
         tokenizer_object=plain,
         bos_token=START,
         eos_token=END,
@@ -82,4 +82,4 @@ def new_small_decoder(config: DecoderConfig, tokenizer: Any, seed: int) -> Decod
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(shape)
-    return Decoder(model.to(getattr(torch, config.dtype)), tokenizer, config)
+    return Decoder(model, tokenizer, config)

@@ -18,6 +18,18 @@ from querier.models.centre import Centre
 from querier.types import Items
 
 RECENCY_BUCKETS = 8
+LOUD, QUIET = 1.4, 0.1
+"""Gains of the first weights: what comes from the items is loud, latents and query shift are quiet.
+
+With even gains the read items are a tenth of a latent at the start, the soft prompt says nothing of the querier, and
+the decoder learns to ignore it; so the first steps begin from vectors that differ between queriers.
+"""
+
+
+def loud(layer: nn.Linear) -> nn.Linear:
+    """The layer with weights that raise the RMS of what it reads by `LOUD`."""
+    nn.init.normal_(layer.weight, std=LOUD / math.sqrt(layer.in_features))
+    return layer
 
 
 def recency_bucket(rank: Tensor) -> Tensor:
@@ -38,8 +50,8 @@ class ItemEncoder(nn.Module):
         super().__init__()
         self.centre_in = Centre(clusters, size, config.rank)
         self.centre_out = Centre(clusters, size, config.rank)
-        self.project_in = nn.Linear(self.centre_in.rank, config.width, bias=False)
-        self.project_out = nn.Linear(self.centre_out.rank, config.width, bias=False)
+        self.project_in = loud(nn.Linear(self.centre_in.rank, config.width, bias=False))
+        self.project_out = loud(nn.Linear(self.centre_out.rank, config.width, bias=False))
         self.recency = nn.Embedding(RECENCY_BUCKETS, config.width)
         self.responder = nn.Embedding(2, config.width)
         self.dropout = nn.Dropout(config.feature_dropout)
@@ -60,8 +72,8 @@ class PlainItemEncoder(nn.Module):
 
     def __init__(self, size: int, config: TowersConfig) -> None:
         super().__init__()
-        self.project_in = nn.Linear(size, config.width, bias=False)
-        self.project_out = nn.Linear(size, config.width, bias=False)
+        self.project_in = loud(nn.Linear(size, config.width, bias=False))
+        self.project_out = loud(nn.Linear(size, config.width, bias=False))
         self.dropout = nn.Dropout(config.feature_dropout)
         self.scale = math.sqrt(size)  # a unit vector of E coordinates has RMS 1/√E
 
@@ -109,6 +121,8 @@ class TowerBlock(nn.Module):
         super().__init__()
         self.norm_cross, self.norm_self, self.norm_mlp = (nn.LayerNorm(width) for _ in range(3))
         self.cross = CosineAttention(width, heads)
+        loud(self.cross.value)
+        loud(self.cross.out)
         self.among = CosineAttention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
@@ -134,9 +148,10 @@ class Tower(nn.Module):
     def __init__(self, size: int, config: TowersConfig) -> None:
         super().__init__()
         self.shift_dropout = config.shift_dropout
-        self.latents = nn.Parameter(torch.randn(config.virtual_tokens, config.width) * 0.5)
+        self.latents = nn.Parameter(torch.randn(config.virtual_tokens, config.width) * QUIET)
         self.null = nn.Parameter(torch.randn(config.width) * 0.02)
         self.shift = nn.Linear(size, config.width, bias=False)
+        nn.init.normal_(self.shift.weight, std=QUIET / math.sqrt(size))
         self.blocks = nn.ModuleList(TowerBlock(config.width, config.heads) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
         self.scale = math.sqrt(size)
@@ -181,7 +196,7 @@ class Shrinkage(nn.Module):
 
     def __init__(self, config: TowersConfig) -> None:
         super().__init__()
-        self.prior = nn.Parameter(torch.randn(config.virtual_tokens, config.width) * 0.5)
+        self.prior = nn.Parameter(torch.randn(config.virtual_tokens, config.width) * QUIET)
         self.log_kappa = nn.Parameter(torch.tensor(math.log(config.prior_items)))
 
     def forward(self, vectors: Tensor, seen: Tensor, strength: float = 1.0) -> Tensor:

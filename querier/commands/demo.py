@@ -1,0 +1,213 @@
+"""`querier demo`: from nothing to one query, four queriers and four replies, on the bundled corpus.
+
+It starts afresh each time: the folder of the last demo is removed, its caches with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from querier.commands import demo_tables as tables
+from querier.commands.base import base_folder
+from querier.commands.compose import compose
+from querier.commands.fit import FitResult, build_requests, plain_config, run_fit
+from querier.commands.options import DemoOptions
+from querier.commands.prepare import run_prepare
+from querier.commands.progress import Progress
+from querier.config import Config
+from querier.data.preparation import Prepared
+from querier.data.sample import CHANCE, Traits, admits, fact_right, read_traits, sample_folder, traits_of
+from querier.evaluation.evaluate import Options, evaluate
+from querier.evaluation.results import Result
+from querier.evaluation.scoring import Reads
+from querier.evaluation.swap import SwapPair
+from querier.responder import Responder
+from querier.run import write_json
+from querier.types import Dialogue, Split
+
+log = logging.getLogger(__name__)
+
+FOUR = 4  # queriers side by side in the last table
+
+SUMMARY = (
+    "trait_accuracy_seen",
+    "trait_accuracy_unseen",
+    "trait_accuracy_empty_history",
+    "fact_accuracy_seen",
+    "fact_accuracy_unseen",
+    "repeat_rate",
+    "rouge_l",
+    "nll_per_token",
+    "nll_swapped",
+    "nll_empty",
+    "swap_accuracy_random",
+    "swap_accuracy_cluster",
+    "swap_accuracy_contrast",
+)
+
+
+@dataclass
+class Tested:
+    """A trained method and what it reaches on the test split."""
+
+    fitted: FitResult
+    responder: Responder
+    result: Result
+
+
+def run(options: DemoOptions) -> None:
+    """Prepare, train the base and each method, test, compare, answer; leaves `summary.json`."""
+    config = plain_config(options)
+    folder = Path(config.output) / "demo"
+    shutil.rmtree(folder, ignore_errors=True)
+    config = replace(config, output=str(folder), cache=str(folder / "cache"))
+    seconds = {}
+    with Progress(config.trainer.enable_progress_bar is not False) as progress:
+        begun = time.monotonic()
+        prepared = run_prepare(config, progress)
+        tables.show_preparation(prepared)
+        seconds["prepare"] = time.monotonic() - begun
+        begun = time.monotonic()
+        base_folder(config, prepared.corpus, progress)
+        seconds["base"] = time.monotonic() - begun
+        begun = time.monotonic()
+        fitted = {name: run_fit(method_config(name, config), progress) for name in options.methods}
+        seconds["fit"] = time.monotonic() - begun
+        begun = time.monotonic()
+        tested = {name: test(one, progress) for name, one in fitted.items()}
+    seconds["test"] = time.monotonic() - begun
+    traits = read_traits(sample_folder() / "traits.jsonl")
+    summary = summarise(prepared, tested, traits, seconds)
+    write_json(folder / "summary.json", summary)
+    tables.show_comparison(summary)
+    tables.show_picture(picture(prepared, tested[options.methods[-1]].responder, traits))
+    log.info("%s holds these numbers; %.0f seconds in all", folder / "summary.json", sum(seconds.values()))
+
+
+def method_config(name: str, config: Config) -> Config:
+    """The demo's configuration of one method: what `querier fit experiment=demo method=...` composes."""
+    composed: Config = plain_config(compose("fit", ["experiment=demo", f"method={name}", f"+demo={name}"]))
+    keep = {part: getattr(config, part) for part in ("seed", "output", "cache", "data", "decoder", "evaluation")}
+    return replace(composed, trainer=config.trainer, **keep, name=name)
+
+
+def test(fitted: FitResult, progress: Progress) -> Tested:
+    """Score a run on the test split, with the exact rules of the bundled corpus."""
+    responder = Responder.load(fitted.run.folder)
+    traits = read_traits(sample_folder() / "traits.jsonl")
+    config, prepared = responder.config, responder.prepared
+    if prepared is None:
+        raise RuntimeError("Responder.load always brings the prepared corpus")
+
+    def trait_accuracy(dialogue: Dialogue, reply: str) -> float:
+        found, true = traits_of(reply), vars_of(traits[dialogue.querier])
+        return sum(found[name] == value for name, value in true.items()) / len(true)
+
+    def fact_accuracy(dialogue: Dialogue, reply: str) -> float:
+        return float(fact_right(dialogue.query, reply, traits[dialogue.querier]))
+
+    metrics = {"trait_accuracy": trait_accuracy, "fact_accuracy": fact_accuracy}
+    metrics |= {f"trait_{name}": one_trait(name, traits) for name in vars_of(next(iter(traits.values())))}
+    reads = Reads(history=responder.module.conditioner is not None, name=config.prompt.name_querier)
+    options = Options(reply_metrics=metrics, reads=reads, empty_replies=True, progress=progress)
+    result = evaluate(responder.module, build_requests(prepared, config), prepared, config.evaluation, options)
+    write_json(fitted.run.results, result.to_json())
+    return Tested(fitted, responder, result)
+
+
+def one_trait(name: str, traits: dict[str, Traits]) -> Any:
+    """A metric: whether a reply shows the right value of one trait."""
+
+    def right(dialogue: Dialogue, reply: str) -> float:
+        return float(traits_of(reply)[name] == vars_of(traits[dialogue.querier])[name])
+
+    return right
+
+
+def vars_of(traits: Traits) -> dict[str, str]:
+    """Traits by name."""
+    return {name: getattr(traits, name) for name in ("expertise", "manner", "length", "domain")}
+
+
+def summarise(
+    prepared: Prepared, tested: dict[str, Tested], traits: dict[str, Traits], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """What `summary.json` holds."""
+    corpus = prepared.corpus
+    methods = {}
+    for name, one in tested.items():
+        found = one.result
+        values = {key: found[key] for key in SUMMARY}
+        values |= {key: found[key] for key in found.metrics if key.startswith("trait_") and key.endswith("seen")}
+        values["swap_ceiling"] = swap_ceiling(prepared, found.pairs["cluster"], traits)
+        counts = {key: found.counts[key] for key in ("n", "n_generated", "n_failed")}
+        methods[name] = {**values, "steps": one.fitted.steps, "tokens": one.fitted.tokens, **counts}
+    return {
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "corpus": {
+            "dialogues": len(corpus),
+            "queriers": len(corpus.queriers),
+            "unseen_queriers": int(corpus.unseen.sum()),
+        },
+        "chance": dict(CHANCE),
+        "methods": methods,
+    }
+
+
+def swap_ceiling(prepared: Prepared, pairs: Sequence[SwapPair], traits: dict[str, Traits]) -> float:
+    """Swap accuracy of an oracle that knows the traits: 1 where only the true querier's admit the reply, else ½.
+
+    Averaged as the swap accuracy is: over the draws of a dialogue first, then over dialogues.
+    """
+    corpus = prepared.corpus
+    by_row: dict[int, list[float]] = {}
+    for pair in pairs:
+        dialogue = corpus.dialogue(pair.row)
+        both = admits(traits[corpus.queriers[pair.querier]], dialogue.query, dialogue.reply)
+        by_row.setdefault(pair.row, []).append(0.5 if both else 1.0)
+    means = [sum(values) / len(values) for values in by_row.values()]
+    return sum(means) / max(1, len(means))
+
+
+def picture(prepared: Prepared, responder: Responder, traits: dict[str, Traits]) -> list[tables.Answer]:
+    """The first query, by id, that four queriers of distinct traits, one of them unseen, asked in the test split."""
+    corpus = prepared.corpus
+    asked: dict[str, list[int]] = {}
+    for row in sorted(corpus.rows_in(Split.TEST).tolist(), key=lambda row: corpus.ids[row]):
+        asked.setdefault(corpus.dialogue(row).query, []).append(row)
+    chosen: list[int] = []
+    for rows in asked.values():
+        chosen = four_of(prepared, rows, traits)
+        if chosen:
+            break
+    requests = build_requests(prepared, responder.config)
+    replies = responder.module.generate(
+        [requests.matched(row) for row in chosen], responder.config.evaluation.max_new_tokens
+    )
+    answers = []
+    for row, reply in zip(chosen, replies, strict=True):
+        dialogue = corpus.dialogue(row)
+        shown = ", ".join(vars_of(traits[dialogue.querier]).values())
+        unseen = bool(corpus.unseen[corpus.querier[row]])
+        answers.append(tables.Answer(dialogue.query, dialogue.querier, shown, unseen, reply, dialogue.reply))
+    return answers
+
+
+def four_of(prepared: Prepared, rows: Sequence[int], traits: dict[str, Traits]) -> list[int]:
+    """Four of the rows, of queriers with distinct traits, exactly one unseen; empty where there are none."""
+    corpus = prepared.corpus
+    found: dict[Traits, int] = {}
+    for wanted_unseen, most in ((True, 1), (False, FOUR)):
+        for row in rows:
+            number = int(corpus.querier[row])
+            one = traits[corpus.queriers[number]]
+            if bool(corpus.unseen[number]) is wanted_unseen and one not in found and len(found) < most:
+                found[one] = row
+    unseen = sum(bool(corpus.unseen[corpus.querier[row]]) for row in found.values())
+    return list(found.values()) if len(found) == FOUR and unseen == 1 else []

@@ -1,0 +1,133 @@
+"""How much replies depend on the querier, seen in what is generated rather than in likelihoods.
+
+`diversity` asks the same query as several queriers; `querier_retrieval` finds the querier from the reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from querier.errors import InputError
+from querier.evaluation.metrics import rouge
+from querier.evaluation.scoring import Key, Scorer
+from querier.evaluation.statistics import Value, estimate
+from querier.evaluation.swap import SwapKind, Swaps
+
+Distance = Callable[[str, str], float]
+
+TEMPERATURE = 0.8
+SEEDS = 4
+
+
+def diversity(
+    scorer: Scorer,
+    swaps: Swaps,
+    rows: Sequence[int],
+    queriers: int,
+    max_new_tokens: int,
+    draws: int,
+    generator: np.random.Generator,
+    distance: Distance | None = None,
+    temperature: float = TEMPERATURE,
+    seeds: int = SEEDS,
+) -> Value:
+    """Same query, several queriers: distance between replies to different ones minus within one, over sampled seeds.
+
+    0 for a model that does not tell queriers apart. Each of the queriers has the history that they had before the
+    query, cut to one number of items.
+
+    Args:
+        scorer: Asks the model.
+        swaps: Finds the other queriers, at random among those of the same kind.
+        rows: Whose queries are asked.
+        queriers: How many ask each, the true one among them.
+        max_new_tokens: Length limit of a reply.
+        draws: Bootstrap draws of the interval, over the true queriers.
+        generator: Draws the weights of the bootstrap.
+        distance: Of two replies, in [0, 1]; default 1 − ROUGE-L.
+        temperature: Of the sampling.
+        seeds: Replies of each querier to each query.
+
+    Raises:
+        InputError: With fewer than two queriers or seeds, which have no distance.
+    """
+    if queriers < 2 or seeds < 2:
+        raise InputError(f"diversity needs at least 2 queriers and 2 seeds, got {queriers} and {seeds}")
+    found = swaps.pairs(SwapKind.RANDOM, rows, queriers - 1)
+    asked: dict[int, list[Key]] = {}
+    for pair in found.pairs:
+        known = asked.setdefault(pair.row, [scorer.key(pair.row, pair.own)])
+        known.append(scorer.key(pair.row, pair.other, pair.querier))
+    keys = [key for known in asked.values() for key in known]
+    replies = [scorer.replies(keys, max_new_tokens, temperature, seed, "sampling") for seed in range(seeds)]
+    said = iter(zip(*replies, strict=True))
+    gaps = {row: _gap([next(said) for _ in known], distance or _distance) for row, known in asked.items()}
+    corpus = swaps.corpus
+    return estimate(list(gaps.values()), corpus.querier[np.array(list(gaps), dtype=np.int64)], draws, generator)
+
+
+def querier_retrieval(
+    replies: np.ndarray,
+    querier: np.ndarray,
+    profiles: np.ndarray,
+    draws: int,
+    generator: np.random.Generator,
+) -> dict[str, Value]:
+    """How well the querier is found from the reply, by vectors of an encoder that the model does not use.
+
+    Args:
+        replies: Style vectors of generated replies, (n, E).
+        querier: Who got each, a row of `profiles`, (n,).
+        profiles: Style vectors of each querier's true replies in other dialogues, (Q, E).
+        draws: Bootstrap draws.
+        generator: Draws the weights of the bootstrap.
+
+    Returns:
+        `retrieval_first`: share of replies nearest to their own querier, chance 1/Q; `retrieval_auc`: share of other
+        queriers that are farther than the own one, ties ½, chance ½.
+
+    Raises:
+        InputError: With fewer than two queriers, or where a querier has no profile.
+    """
+    if len(profiles) < 2:
+        raise InputError(f"retrieval needs the profiles of at least 2 queriers, got {len(profiles)}")
+    if len(querier) and not 0 <= int(np.min(querier)) <= int(np.max(querier)) < len(profiles):
+        raise InputError(f"retrieval got a querier outside the {len(profiles)} profiles; give a profile for each")
+    similarity = _unit(replies) @ _unit(profiles).T  # (n, Q)
+    own = similarity[np.arange(len(querier)), querier][:, None]
+    others = similarity.shape[1] - 1
+    farther = (similarity < own).sum(1)
+    ties = (similarity == own).sum(1) - 1
+    first = np.where(farther + ties == others, 1 / (1 + ties), 0.0)
+    return {
+        "retrieval_first": estimate(first, querier, draws, generator),
+        "retrieval_auc": estimate((farther + ties / 2) / others, querier, draws, generator),
+    }
+
+
+def _gap(said: Sequence[Sequence[str | None]], distance: Distance) -> float | None:
+    """Mean distance between queriers minus within them; None where a reply is missing.
+
+    Args:
+        said: For each querier a reply per seed.
+        distance: Of two replies.
+    """
+    texts = [[reply for reply in replies if reply is not None] for replies in said]
+    if any(len(full) != len(replies) for full, replies in zip(texts, said, strict=True)):
+        return None
+    within = [distance(x, y) for replies in texts for x, y in combinations(replies, 2)]
+    between = [distance(x, y) for a, b in combinations(texts, 2) for x in a for y in b]
+    return float(np.mean(between) - np.mean(within))
+
+
+def _distance(first: str, second: str) -> float:
+    return 1 - rouge(first, second)["rouge_l"]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    vectors = np.asarray(vectors, dtype=float)
+    unit: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit

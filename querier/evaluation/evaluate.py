@@ -1,0 +1,335 @@
+"""Judges a model on the held-out dialogues of a corpus (design 7): help, dependence on the querier, cold start.
+
+The steps: sample rows, find the pairs of the swaps, score everything once, generate on a sample, summarise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from querier.config import EvaluationConfig
+from querier.data.embeddings import Progress
+from querier.data.preparation import Prepared
+from querier.data.records import Corpus
+from querier.data.requests import Requests, Scored
+from querier.errors import InputError
+from querier.evaluation.metrics import REPLY_METRICS, embedding_similarity, reply_scores
+from querier.evaluation.results import Record, Result, score_names, summarise
+from querier.evaluation.scoring import Key, Model, Reads, Scorer
+from querier.evaluation.statistics import Value, estimate
+from querier.evaluation.swap import SwapKind, SwapPair, Swaps, SwapSet, outcomes
+from querier.types import Dialogue, Split
+
+TIE = 1e-5  # nats per token: less than this is the arithmetic of another batch, not the querier
+COLD = (0, 1, 2, 4, 8, 16)
+SWAPPED = tuple(f"swap_accuracy_{kind.name.lower()}" for kind in SwapKind)
+ALWAYS = ("nll_per_token", "nll_per_byte", "nll_swapped", "nll_swapped_own", "nll_empty", *SWAPPED)
+EMPTY = np.zeros(0, dtype=np.int64)
+
+ReplyMetric = Callable[[Dialogue, str], float]
+"""Scores a generated reply to a dialogue."""
+
+
+@dataclass
+class Options:
+    """What is measured besides what is always measured.
+
+    Attributes:
+        encode: Gives unit vectors of texts, (n, E), for `embedding_similarity`; None for none.
+        reply_metrics: More scores of a generated reply, by name.
+        reads: What the method reads of a querier; what it does not read is not scored twice.
+        cold_start: Whether the curves over the number of history items are taken.
+        empty_replies: Whether replies are also generated without any history: `<name>_empty_history`.
+        progress: Called with what is done, how much of it, of how much.
+    """
+
+    encode: Callable[[Sequence[str]], np.ndarray] | None = None
+    reply_metrics: Mapping[str, ReplyMetric] | None = None
+    reads: Reads | None = None
+    cold_start: bool = False
+    empty_replies: bool = False
+    progress: Progress | None = None
+
+
+def evaluate(
+    model: Model, requests: Requests, prepared: Prepared, config: EvaluationConfig, options: Options | None = None
+) -> Result:
+    """Judge a model on the dialogues of one split.
+
+    Args:
+        model: What scores and answers.
+        requests: Builds what it reads.
+        prepared: The corpus with clusters and contrast users.
+        config: Split, sizes, seed.
+        options: What else is measured.
+
+    Raises:
+        InputError: Where the split is empty or leaks into training, or a history leaks.
+    """
+    options = options or Options()
+    return _Evaluation(model, requests, prepared, config, options).result()
+
+
+class _Evaluation:
+    """One judgement: what is shared by its parts."""
+
+    def __init__(
+        self, model: Model, requests: Requests, prepared: Prepared, config: EvaluationConfig, options: Options
+    ) -> None:
+        self.requests, self.config, self.options = requests, config, options
+        self.corpus = prepared.corpus
+        check_split(self.corpus, config.split)
+        reads = options.reads or Reads()
+        blind = not requests.config.prompt.name_querier
+        self.scorer = Scorer(model, requests, Reads(reads.history, reads.name and not blind), options.progress)
+        self.swaps = Swaps(requests, prepared, config.seed)
+        rows = self.corpus.rows_in(Split[config.split.upper()])
+        self.all_rows = sample_rows(rows, self.corpus.querier, config.limit, np.random.default_rng([config.seed, 100]))
+        self.history = {int(row): requests.history_rows(int(row)) for row in self.all_rows}
+        self.matched = {row: self.scorer.key(row, items) for row, items in self.history.items()}
+        self.empty = {row: self.scorer.key(row, EMPTY) for row in self.history}
+
+    def result(self) -> Result:
+        unseen = self.corpus.unseen[self.corpus.querier[self.all_rows]]
+        bare = np.array([not len(self.history[int(row)]) for row in self.all_rows], dtype=bool)
+        rows = self.all_rows[~(unseen & bare)]  # an unseen querier's first words count under cold start only
+        sets = {kind: self.swaps.pairs(kind, rows, self.config.draws) for kind in SwapKind}
+        keys = [self.matched[row] for row in rows.tolist()] + [self.empty[row] for row in rows.tolist()]
+        keys += [key for found in sets.values() for pair in found.pairs for key in self._keys(pair)]
+        self.scorer.add(keys)
+        records = {row: self._record(row) for row in rows.tolist()}
+        for kind, found in sets.items():
+            self._add_swaps(records, kind, found)
+        self._add_replies(records)
+        generator = np.random.default_rng([self.config.seed, 101])
+        table = list(records.values())
+        return Result(
+            metrics=summarise(table, self.config.bootstrap, generator, dict.fromkeys([*ALWAYS, *score_names(table)])),
+            counts=self._counts(table),
+            excluded=self._excluded(sets, int((unseen & bare).sum())),
+            settings=self._settings(),
+            cold_start=self._cold_start() if self.options.cold_start else {},
+            rows=table,
+            pairs={kind.name.lower(): found.pairs for kind, found in sets.items()},
+        )
+
+    def _record(self, row: int) -> Record:
+        dialogue = self.corpus.dialogue(row)
+        matched, empty = self.scorer[self.matched[row]], self.scorer[self.empty[row]]
+        return {
+            "id": dialogue.id,
+            "query": dialogue.query,
+            "querier": dialogue.querier,
+            "unseen": bool(self.corpus.unseen[self.corpus.querier[row]]),
+            "history": len(self.history[row]),
+            "gold": dialogue.reply,
+            "reply": None,
+            "tokens": matched.tokens if matched else 0,
+            "bytes": matched.bytes if matched else 0,
+            "scores": {
+                "nll_per_token": per_token(matched),
+                "nll_per_byte": -matched.log_prob / max(1, matched.bytes) if matched else None,
+                "nll_empty": per_token(empty),
+            },
+            "error": None if matched and empty else "the reply could not be scored",
+        }
+
+    def _keys(self, pair: SwapPair) -> tuple[Key, Key]:
+        return self.scorer.key(pair.row, pair.own), self.scorer.key(pair.row, pair.other, pair.querier)
+
+    def _outcome(self, pair: SwapPair) -> float | None:
+        own, other = (per_token(self.scorer[key]) for key in self._keys(pair))
+        return None if own is None or other is None else wins(own, other)
+
+    def _add_swaps(self, records: dict[int, Record], kind: SwapKind, found: SwapSet) -> None:
+        columns: dict[str, Callable[[SwapPair], float | None]] = {f"swap_accuracy_{kind.name.lower()}": self._outcome}
+        if kind is SwapKind.CLUSTER:  # the three likelihoods, on the same dialogues and numbers of items
+            columns["nll_swapped"] = lambda pair: per_token(self.scorer[self._keys(pair)[1]])
+            columns["nll_swapped_own"] = lambda pair: per_token(self.scorer[self._keys(pair)[0]])
+        for name, outcome in columns.items():
+            for row, value in outcomes(found.pairs, outcome).items():
+                records[row]["scores"][name] = value
+                if value is None:
+                    records[row]["error"] = "a swapped reply could not be scored"
+
+    def _add_replies(self, records: dict[int, Record]) -> None:
+        rows = self._generated(np.array(list(records), dtype=np.int64))
+        self._answer(records, rows, self.matched, "reply", "")
+        if self.options.empty_replies:
+            same = {row: self.matched[row] == self.empty[row] for row in rows}
+            for row in (row for row in rows if same[row]):  # asked and answered
+                records[row]["reply_empty_history"] = records[row]["reply"]
+                self._judge(records, [row], "reply_empty_history", "_empty_history")
+            self._answer(
+                records, [row for row in rows if not same[row]], self.empty, "reply_empty_history", "_empty_history"
+            )
+
+    def _answer(
+        self, records: dict[int, Record], rows: list[int], keys: Mapping[int, Key], column: str, suffix: str
+    ) -> None:
+        replies = self.scorer.replies([keys[row] for row in rows], self.config.max_new_tokens)
+        if len(replies) != len(rows):
+            raise InputError(f"the model gave {len(replies)} replies to {len(rows)} requests; it must give one to each")
+        for row, reply in zip(rows, replies, strict=True):
+            records[row][column] = reply
+            if reply is None:
+                records[row]["error"] = "no reply was generated"
+        self._judge(records, rows, column, suffix)
+
+    def _judge(self, records: dict[int, Record], rows: list[int], column: str, suffix: str) -> None:
+        """Score replies; one that is missing fails in every score."""
+        given = [row for row in rows if records[row][column] is not None]
+        similarity: dict[int, float] = {}
+        if self.options.encode is not None:
+            texts = [records[row][column] for row in given], [records[row]["gold"] for row in given]
+            similarity = dict(zip(given, embedding_similarity(*texts, self.options.encode).tolist(), strict=True))
+        names = list(REPLY_METRICS) + list(self.options.reply_metrics or {})
+        names += ["embedding_similarity"] * (self.options.encode is not None)
+        for row in rows:
+            reply, scores = records[row][column], records[row]["scores"]
+            if reply is None:
+                scores.update(dict.fromkeys((name + suffix for name in names), None))
+                continue
+            found = reply_scores(reply, records[row]["gold"])
+            dialogue = self.corpus.dialogue(row)
+            found.update({name: score(dialogue, reply) for name, score in (self.options.reply_metrics or {}).items()})
+            if self.options.encode is not None:
+                found["embedding_similarity"] = similarity[row]
+            scores.update({name + suffix: _number(value) for name, value in found.items()})
+
+    def _generated(self, rows: np.ndarray) -> list[int]:
+        """The sample that replies are generated for: so many rows of seen and of unseen queriers each."""
+        unseen = self.corpus.unseen[self.corpus.querier[rows]]
+        chosen: list[int] = []
+        for number, group in enumerate((rows[~unseen], rows[unseen])):
+            generator = np.random.default_rng([self.config.seed, 102, number])
+            chosen += sample_rows(group, self.corpus.querier, self.config.generate, generator).tolist()
+        return chosen
+
+    def _cold_start(self) -> dict[str, dict[str, dict[str, Value]]]:
+        """At each number of items: likelihood, gain over none on the same dialogues, and the swap within a cluster."""
+        curves: dict[str, dict[str, dict[str, Value]]] = {}
+        generator = np.random.default_rng([self.config.seed, 103])
+        unseen = self.corpus.unseen[self.corpus.querier[self.all_rows]]
+        for group, chosen in (("seen", self.all_rows[~unseen]), ("unseen", self.all_rows[unseen])):
+            for items in (*COLD, None) if len(chosen) else ():
+                least = 1 if items is None else items
+                rows = [row for row in chosen.tolist() if len(self.history[row]) >= least]
+                curves.setdefault(group, {})["all" if items is None else str(items)] = self._point(
+                    rows, items, generator
+                )
+        return curves
+
+    def _point(self, rows: list[int], items: int | None, generator: np.random.Generator) -> dict[str, Value]:
+        keys = {row: self.scorer.key(row, self.history[row][:items]) for row in rows}
+        found = SwapSet() if items == 0 else self.swaps.pairs(SwapKind.CLUSTER, rows, 1, items)
+        pairs = [key for pair in found.pairs for key in self._keys(pair)]
+        self.scorer.add([*keys.values(), *(self.empty[row] for row in rows), *pairs], "cold start")
+        scored = [self.scorer[keys[row]] for row in rows]
+        now = [per_token(one) for one in scored]
+        before = [per_token(self.scorer[self.empty[row]]) for row in rows]
+        gain = [None if x is None or y is None else x - y for x, y in zip(before, now, strict=True)]
+        tokens = [one.tokens if one else 1 for one in scored]
+        swapped = outcomes(found.pairs, self._outcome)
+        return {
+            "nll_per_token": self._value(rows, now, generator, tokens),
+            "gain": self._value(rows, gain, generator, tokens),
+            "swap_accuracy_cluster": self._value(list(swapped), list(swapped.values()), generator),
+        }
+
+    def _value(
+        self,
+        rows: list[int],
+        values: list[float | None],
+        generator: np.random.Generator,
+        weights: list[int] | None = None,
+    ) -> Value:
+        querier = self.corpus.querier[np.array(rows, dtype=np.int64)]
+        return estimate(values, querier, self.config.bootstrap, generator, weights)
+
+    def _counts(self, table: list[Record]) -> dict[str, int]:
+        unseen = {row["querier"] for row in table if row["unseen"]}
+        return {
+            "n": len(table),
+            "n_generated": sum(row["reply"] is not None for row in table),
+            "n_failed": sum(row["error"] is not None for row in table),
+            "queriers": len({row["querier"] for row in table}),
+            "queriers_unseen": len(unseen),
+        }
+
+    def _excluded(self, sets: Mapping[SwapKind, SwapSet], first: int) -> dict[str, dict[str, int]]:
+        excluded = {kind.name.lower(): dict(found.excluded) for kind, found in sets.items()}
+        return {"main": {"unseen querier without history": first} if first else {}, **excluded}
+
+    def _settings(self) -> dict[str, object]:
+        config = self.config
+        return {
+            "split": config.split,
+            "limit": config.limit,
+            "draws": config.draws,
+            "generate": config.generate,
+            "max_new_tokens": config.max_new_tokens,
+            "temperature": 0.0,
+            "bootstrap": config.bootstrap,
+            "seed": config.seed,
+            "interval": "95 %, wild cluster bootstrap-t over queriers",
+        }
+
+
+def sample_rows(rows: np.ndarray, querier: np.ndarray, count: int | None, generator: np.random.Generator) -> np.ndarray:
+    """A sample spread over queriers as evenly as it can be, in ascending order, (≤ count,).
+
+    Args:
+        rows: From which, (n,).
+        querier: Of every row of the corpus, (N,).
+        count: How many; None for all.
+        generator: Draws them.
+    """
+    if count is None or count >= len(rows):
+        return np.sort(rows)
+    shuffled = generator.permutation(rows)
+    order = np.argsort(querier[shuffled], kind="stable")
+    _, start, size = np.unique(querier[shuffled][order], return_index=True, return_counts=True)
+    turn = np.empty(len(rows), dtype=np.int64)  # each querier's first rows come before anybody's second
+    turn[order] = np.arange(len(rows)) - np.repeat(start, size)
+    return np.sort(shuffled[np.argsort(turn, kind="stable")[:count]])
+
+
+def check_split(corpus: Corpus, split: str) -> None:
+    """Refuse a split that is empty or shares with training what it must not.
+
+    Raises:
+        InputError: No dialogue; a scene of a seen querier's dialogue in training too; an unseen querier in training.
+    """
+    rows = corpus.rows_in(Split[split.upper()])
+    if not len(rows):
+        raise InputError(f"the corpus has no {split} dialogue; choose another evaluation.split or data.split")
+    training = corpus.rows_in(Split.TRAIN)
+    known = rows[~corpus.unseen[corpus.querier[rows]]]
+    shared = known[np.isin(corpus.scene[known], corpus.scene[training])]
+    if len(shared):
+        raise InputError(
+            f"leak: {len(shared)} {split} dialogues stand in scenes of the training pool, "
+            f"{corpus.ids[int(shared[0])]!r} among them; a split must never cut a scene"
+        )
+    learnt = training[corpus.unseen[corpus.querier[training]]]
+    if len(learnt):
+        name = corpus.queriers[corpus.querier[learnt[0]]]
+        raise InputError(f"leak: {name!r} counts as unseen but has {len(learnt)} dialogues in the training pool")
+
+
+def per_token(scored: Scored | None) -> float | None:
+    """Negative log-likelihood per token, nats."""
+    return None if scored is None else -scored.log_prob / scored.tokens
+
+
+def wins(own: float, other: float) -> float:
+    """1 where the true querier's likelihood is the better one, ½ for a tie."""
+    return 0.5 if abs(own - other) <= TIE else float(own < other)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,210 @@
+"""The language model that answers: any causal or seq2seq model of `transformers`, with or without conditioning.
+
+Log-probabilities are computed by the model's own forward, but its output layer sees only the positions that predict a
+labelled token: with a large vocabulary that layer is a good part of the cost, and a prompt has no labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from querier.choices import DecoderKind, Train
+from querier.config import DecoderConfig
+from querier.errors import InputError
+from querier.models.generation import generate_ids
+from querier.models.geometry import Geometry, find_layers, measure, measure_embedding
+from querier.models.injection import only, shifted, virtual_tokens
+from querier.models.loading import (
+    add_adapter,
+    load_adapter,
+    load_pretrained,
+    save_adapter,
+    save_weights,
+    saved_adapter,
+    saved_weights,
+)
+from querier.models.sequence import causal_inputs, seq2seq_inputs
+from querier.models.tokens import Cut, Tokenizer
+from querier.types import Conditioning, Rendered, Tokens
+
+__all__ = ["Decoder", "Geometry", "build_decoder"]
+
+
+class Decoder(nn.Module):
+    """Scores replies and writes them.
+
+    Args:
+        model: A causal or seq2seq model of `transformers`, or one that `peft` has wrapped.
+        tokenizer: Its fast tokenizer.
+        config: Which weights move, their data type, and how many tokens are read; under `lora` a model without an
+            adapter gets a new one.
+        seed: Of a new adapter.
+
+    Attributes:
+        seq2seq: Whether the model has an encoder of its own.
+        geometry: Sizes.
+        embedding_rms: RMS of the model's input embeddings.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, config: DecoderConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        wrapped = hasattr(model, "get_base_model")
+        if not wrapped:
+            model = model.to(getattr(torch, config.dtype))
+        self.model: Any = add_adapter(model, config, seed) if config.train is Train.lora and not wrapped else model
+        self.tokenizer = tokenizer
+        self.seq2seq = bool(self.bare.config.is_encoder_decoder)
+        self.tokens = Tokenizer(tokenizer, self.seq2seq, config.max_length)
+        self._train_only(config.train)
+        self.geometry = measure(self.bare, self.seq2seq)
+        self.embedding_rms = measure_embedding(self.bare)
+
+    @property
+    def bare(self) -> Any:
+        """The `transformers` model itself, LoRA layers inside."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers that a residual conditioning shifts."""
+        return find_layers(self.bare, self.seq2seq)
+
+    @property
+    def cut(self) -> Cut:
+        """How many different dialogues were cut to the token budget so far."""
+        return self.tokens.cut
+
+    def score_tokens(self, rendered: Sequence[Rendered]) -> Tokens:
+        """Prompt and reply, right-padded, for log-probabilities."""
+        return self.tokens.score(rendered)
+
+    def prompt_tokens(self, rendered: Sequence[Rendered]) -> Tokens:
+        """Prompt alone, for generation."""
+        return self.tokens.prompt(rendered)
+
+    def logits(self, tokens: Tokens, conditioning: Conditioning | None = None) -> Tensor:
+        """Logits at every token, (B, L, vocabulary); without conditioning the bare model's, bit for bit."""
+        found: Tensor = self._forward(tokens, conditioning)
+        return found if self.seq2seq else found[:, virtual_tokens(conditioning) :]
+
+    def log_prob(self, tokens: Tokens, conditioning: Conditioning | None = None) -> Tensor:
+        """Log-probability of each labelled token at the token's own place, 0 elsewhere, (B, L) float32.
+
+        The first token of a causal sequence is predicted by nothing and counts as unlabelled.
+        """
+        scored = tokens.labels >= 0
+        if not self.seq2seq:
+            scored[:, 1:] &= tokens.attention_mask[:, :-1].bool()
+            scored[:, 0] = False
+        rows, places = scored.nonzero(as_tuple=True)
+        found = torch.zeros(tokens.labels.shape, dtype=torch.float32, device=tokens.labels.device)
+        if not len(rows):
+            return found
+        columns = places if self.seq2seq else places - 1 + virtual_tokens(conditioning)
+        with only(self.bare.get_output_embeddings(), rows, columns):
+            logits = self._forward(tokens, conditioning)[0]
+        values = -functional.cross_entropy(logits.float(), tokens.labels[rows, places], reduction="none")
+        return found.index_put((rows, places), values)
+
+    def _forward(self, tokens: Tokens, conditioning: Conditioning | None) -> Tensor:
+        prepare = seq2seq_inputs if self.seq2seq else causal_inputs
+        inputs = prepare(self.bare, tokens, conditioning)
+        with shifted(self.layers, None if conditioning is None else conditioning.residual):
+            logits: Tensor = self.bare(**inputs).logits
+        return logits
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: Tokens,
+        conditioning: Conditioning | None,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> list[str]:
+        """Replies to prompts, greedy at temperature 0.
+
+        Args:
+            tokens: From `prompt_tokens`.
+            conditioning: What the decoder reads besides; None for nothing.
+            max_new_tokens: Length limit.
+            temperature: Above 0 for sampling.
+            generator: Source of randomness, on the decoder's device; needed for sampling.
+
+        Raises:
+            InputError: Sampling without a generator.
+        """
+        if temperature > 0 and generator is None:
+            raise InputError(f"temperature={temperature} samples and needs a torch.Generator; 0 is greedy and does not")
+        training = self.training
+        self.eval()
+        ids = generate_ids(self, tokens, conditioning, max_new_tokens, temperature, generator)
+        self.train(training)
+        return self.tokens.texts(ids)
+
+    def trainable(self) -> Iterator[nn.Parameter]:
+        """The parameters that training moves."""
+        return (value for value in self.parameters() if value.requires_grad)
+
+    def train(self, mode: bool = True) -> Decoder:
+        """Set training mode; a frozen decoder stays without dropout, as nothing in it is trained."""
+        super().train(mode and self.config.train is not Train.frozen)
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write weights and tokenizer as safetensors and JSON.
+
+        A pretrained model's own weights are written only where they were trained; else the folder holds the adapter,
+        and `load` finds the rest where it came from.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.config.kind is DecoderKind.small or self.config.train is Train.full:
+            save_weights(self.model, folder)
+        if self.config.train is Train.lora:
+            save_adapter(self.model, folder)
+        self.tokenizer.save_pretrained(str(folder))
+
+    @classmethod
+    def load(cls, folder: Path, config: DecoderConfig) -> Decoder:
+        """What `save` wrote.
+
+        Raises:
+            InputError: Where the weights are not there.
+        """
+        return build_decoder(config, Path(folder))
+
+    def _train_only(self, train: Train) -> None:
+        for name, value in self.model.named_parameters():
+            value.requires_grad_(train is Train.full or (train is Train.lora and "lora_" in name))
+
+
+def build_decoder(config: DecoderConfig, folder: Path | None, seed: int = 0) -> Decoder:
+    """The decoder of a run.
+
+    Args:
+        config: Which model, and which of its weights move.
+        folder: A folder that `Decoder.save` wrote: the base of a small decoder, or a trained one; None for a
+            pretrained model as it is.
+        seed: Of new LoRA weights.
+
+    Raises:
+        InputError: Where the weights are not there, or are no safetensors.
+    """
+    if folder is not None and saved_weights(folder):
+        source, revision = str(folder), None
+    elif config.kind is DecoderKind.small:
+        raise InputError(f"a small decoder starts from a trained base, and {folder or 'no folder'} holds none")
+    else:
+        source, revision = config.path, config.revision
+    model, tokenizer = load_pretrained(source, revision, getattr(torch, config.dtype))
+    if config.train is Train.lora and folder is not None and saved_adapter(folder):
+        model = load_adapter(model, folder)
+    return Decoder(model, tokenizer, config, seed).eval()

@@ -1,0 +1,53 @@
+"""`querier ask`: one query, several queriers, also somebody nobody has seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from querier.cli import main
+
+
+def test_queriers_stand_side_by_side(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    query = "How do bees work, and why, isn't it odd?"
+    assert main(["ask", "run=run", f"query={query}", "queriers=[querier 1,querier 2]", "max_new_tokens=4"]) == 0
+    shown = capsys.readouterr().out
+    assert "querier 1" in shown
+    assert "querier 2" in shown
+
+
+def test_somebody_new_comes_with_a_file(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [{"query": "How do maps work?", "reply": "Slowly."}, {"query": "How do bees work?", "reply": "Slowly."}]
+    Path("carla.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    assert main(["ask", "run=run", "query=How do tides work?", "history=carla.jsonl", "max_new_tokens=4"]) == 0
+    shown = capsys.readouterr().out
+    assert "carla" in shown
+    assert "nobody" in shown
+
+
+def test_an_unknown_querier_is_refused_with_the_nearest(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "run=run", "query=Why?", "queriers=[querrier 1]"]) == 2
+    shown = capsys.readouterr().err
+    assert "querier 1" in shown
+    assert "history=" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["queriers=[querier 1]"], "query is empty"),
+        (["query=Why?", "history=none.jsonl"], "no file none.jsonl"),
+        (["query=Why?", "strength=-1"], "strength must be in"),
+    ],
+)
+def test_what_is_missing_is_said(work: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    assert main(["ask", "run=run", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_bad_history_line_is_named(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("carla.jsonl").write_text('{"query": "a"}\n')
+    assert main(["ask", "run=run", "query=Why?", "history=carla.jsonl"]) == 2
+    assert "carla.jsonl:1: field `reply` is missing" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""`querier fit`: leaves a complete run, refuses to replace it, resumes, sweeps."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+from tiny_log import FAST, write_log
+
+from querier.cli import main
+from querier.commands.compose import compose
+from querier.commands.fit import plain_config, run_fit
+from querier.config import Config
+
+
+def settings(folder: Path) -> list[str]:
+    return [f"data.path={folder / 'log.jsonl'}", f"output={folder / 'outputs'}", f"cache={folder / 'cache'}", *FAST]
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("model/**/*.safetensors"))}
+
+
+def test_a_run_leaves_card_metrics_checkpoints_and_weights(trained: Path) -> None:
+    run = trained / "outputs" / "run"
+    card = json.loads((run / "run.json").read_text())
+    assert card["status"] == "finished"
+    assert card["config"]["method"] == "querier"
+    assert card["steps"] > 0
+    assert card["tokens"] > 0
+    assert set(card["seconds"]) == {"prepare", "base", "fit"}
+    assert "val/nll_per_byte" in card["best"]
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert {"step", "epoch", "val/nll_per_byte"} <= set(rows[0])
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+    assert load_file(run / "model" / "conditioner.safetensors")
+
+
+def test_a_finished_run_is_not_replaced_unasked(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = weights(work)
+    assert main(["fit", *settings(work), "name=run"]) == 2
+    assert "overwrite=true" in capsys.readouterr().err
+    assert weights(work) == before
+
+
+def test_the_same_command_gives_the_same_bits(work: Path) -> None:
+    assert main(["fit", *settings(work), "name=again"]) == 0
+    first, second = (load_file(work / "outputs" / name / "model" / "conditioner.safetensors") for name in ("run", "again"))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+@pytest.mark.parametrize("method", ["ft", "zero_shot"])
+def test_other_methods_go_the_same_way(work: Path, method: str) -> None:
+    config = plain_config(compose("fit", [*settings(work), f"method={method}"]))
+    result = run_fit(config)
+    assert result.run.folder.name.startswith(f"{method}-")
+    assert result.run.finished
+    assert result.metrics["val/nll_per_byte"] > 0
+    assert (result.steps > 0) == (method == "ft")
+
+
+def test_a_sweep_runs_each_value_and_returns_what_it_optimises(work: Path) -> None:
+    assert main(["fit", *settings(work), "trainer.max_epochs=1", "method=ft", "seed=0,1", "-m"]) == 0
+    runs = sorted((work / "multirun" / "sweep").glob("ft-*/run.json"))
+    assert sorted(json.loads(path.read_text())["config"]["seed"] for path in runs) == [0, 1]
+
+
+def test_a_smoke_run_writes_no_run(work: Path) -> None:
+    assert main(["fit", *settings(work), "trainer=smoke", "name=smoke"]) == 0
+    assert not (work / "outputs" / "smoke").exists()
+
+
+def test_python_and_the_command_line_make_the_same_run(trained: Path) -> None:
+    config = plain_config(compose("fit", [*settings(trained), "name=run"]))
+    assert type(config) is Config
+    card = json.loads((trained / "outputs" / "run" / "run.json").read_text())
+    assert card["config"]["towers"]["width"] == config.towers.width
+
+
+def test_bad_data_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log.jsonl").write_text('{"id": "a", "querier": "x", "query": "q", "reply": ""}\n')
+    assert main(["fit", *settings(tmp_path)]) == 2
+    assert "log.jsonl:1" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.jsonl", queriers=12, each=30)
+    program = (
+        "import sys, querier.commands.callbacks as callbacks; callbacks.SECONDS_BETWEEN_CHECKPOINTS = 0.3; "
+        "from querier.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+
+    def start(folder: str) -> subprocess.Popen[bytes]:
+        place = tmp_path / folder
+        words = ["fit", f"data.path={log}", f"output={place}", f"cache={place / 'cache'}", "name=run", *FAST]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *words, "trainer.max_epochs=6"],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    assert start("whole").wait(timeout=300) == 0
+    killed = start("killed")
+    last = tmp_path / "killed" / "run" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.is_file() and killed.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert killed.poll() is None, "the run ended before it could be killed"
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert start("killed").wait(timeout=300) == 0
+    first, second = (
+        {path.name: load_file(path) for path in (tmp_path / name / "run" / "model").rglob("*.safetensors")}
+        for name in ("whole", "killed")
+    )
+    for name, tensors in first.items():
+        for key, value in tensors.items():
+            assert (second[name][key] == value).all(), f"{name} {key}"
+    cards = [json.loads((tmp_path / name / "run" / "run.json").read_text()) for name in ("whole", "killed")]
+    assert cards[0]["steps"] == cards[1]["steps"]
+    assert cards[0]["tokens"] == cards[1]["tokens"]
+    assert cards[0]["best"] == cards[1]["best"]

@@ -1,0 +1,40 @@
+"""`querier forget`: afterwards the querier is answered as somebody without a history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from querier.cli import main
+from querier.responder import Responder
+
+
+def test_the_reply_is_that_without_a_history(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = work / "outputs" / "run"
+    before = Responder.load(run)
+    others = [before.respond("How do bees work?", f"querier {number}", max_new_tokens=4) for number in (0, 2)]
+    assert len(before.history_of("querier 1")) > 0
+    assert main(["forget", "run=run", "querier=querier 1"]) == 0
+    shown = capsys.readouterr().err
+    assert "not unlearned" in shown
+    assert str(run.name) in shown
+    after = Responder.load(run)
+    assert after.history_of("querier 1") == []
+    assert "querier 1" not in after.prepared.corpus.queriers  # type: ignore[union-attr]  # loaded with its corpus
+    forgotten = after.request("How do bees work?", "querier 1")
+    nobody = after.request("How do bees work?", "querier 1", [])
+    assert after.module.generate([forgotten], 4) == after.module.generate([nobody], 4)
+    assert [after.respond("How do bees work?", f"querier {number}", max_new_tokens=4) for number in (0, 2)] == others
+
+
+def test_a_second_call_finds_nothing(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["forget", "run=run", "querier=querier 1"]) == 0
+    capsys.readouterr()
+    assert main(["forget", "run=run", "querier=querier 1"]) == 0
+    assert "nothing about 'querier 1' is left" in capsys.readouterr().err
+
+
+def test_a_name_is_needed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["forget", "run=run"]) == 2
+    assert "querier is empty" in capsys.readouterr().err

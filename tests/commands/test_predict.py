@@ -1,0 +1,80 @@
+"""`querier predict`: a line in, a line out; bad lines are named; nothing half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from querier.cli import main
+
+GOOD = [
+    {"id": 7, "query": "How do bees work?", "querier": "querier 1"},
+    {"query": "How do maps work?"},
+    {"query": "How do bees work?", "history": [{"query": "How do maps work?", "reply": "Slowly, my friend."}]},
+    {"query": "How do bees work?", "history": [["How do maps work?", "Slowly, my friend."]]},
+]
+WORDS = ["run=run", "max_new_tokens=4", "into=replies.jsonl", "input=queries.jsonl"]
+
+
+def write(lines: list[str]) -> None:
+    Path("queries.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def test_fields_stay_and_a_reply_is_added(work: Path) -> None:
+    write([json.dumps(record) for record in GOOD])
+    assert main(["predict", *WORDS]) == 0
+    found = [json.loads(line) for line in Path("replies.jsonl").read_text().splitlines()]
+    assert [{key: value for key, value in record.items() if key != "reply"} for record in found] == GOOD
+    assert all(isinstance(record["reply"], str) for record in found)
+    assert found[2]["reply"] == found[3]["reply"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "queries.jsonl:2: not JSON"),
+        ("[]", "queries.jsonl:2: a JSON object"),
+        ('{"querier": "x"}', "queries.jsonl:2: field `query` is missing"),
+        ('{"query": " "}', "queries.jsonl:2: field `query` is empty"),
+        ('{"query": 3}', "queries.jsonl:2: field `query` must be a text, got 3"),
+        ('{"query": "q", "history": "x"}', "field `history` must be a list"),
+        ('{"query": "q", "history": [3]}', "a history item is an object"),
+    ],
+)
+def test_a_bad_line_is_named_and_nothing_is_written(
+    work: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    write([json.dumps(GOOD[0]), line])
+    assert main(["predict", *WORDS]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("replies.jsonl").exists()
+
+
+def test_bad_lines_are_left_out_on_request_and_kept_beside(work: Path) -> None:
+    write([json.dumps(GOOD[0]), "{", json.dumps(GOOD[1])])
+    assert main(["predict", *WORDS, "on_error=skip"]) == 0
+    assert len(Path("replies.jsonl").read_text().splitlines()) == 2
+    refused = [json.loads(line) for line in Path("replies.refused.jsonl").read_text().splitlines()]
+    assert [one["line"] for one in refused] == [2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty"), (b'{"query": "\xff"}\n', "queries.jsonl:1: not UTF-8 at byte")]
+)
+def test_a_file_that_is_no_text_is_refused(
+    work: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    Path("queries.jsonl").write_bytes(content)
+    assert main(["predict", *WORDS]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_existing_file_is_not_replaced_unasked(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write([json.dumps(GOOD[1])])
+    Path("replies.jsonl").write_text("mine")
+    assert main(["predict", *WORDS]) == 2
+    assert "overwrite=true" in capsys.readouterr().err
+    assert Path("replies.jsonl").read_text() == "mine"
+    assert main(["predict", *WORDS, "overwrite=true"]) == 0

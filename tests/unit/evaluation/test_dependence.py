@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_court import Blind, Reader, make_prepared, make_requests
+
+from querier.data.requests import Request
+from querier.errors import InputError
+from querier.evaluation.dependence import diversity, querier_retrieval
+from querier.evaluation.scoring import Scorer
+from querier.evaluation.statistics import Value
+from querier.evaluation.swap import Swaps
+from querier.types import Split
+
+
+class Noisy(Blind):
+    """Says something else at every seed, to everybody alike."""
+
+    def generate(
+        self, requests: Sequence[Request], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[str | None]:
+        return [f"word{seed} again" for _ in requests]
+
+
+class Silent(Reader):
+    def answer(self, request: Request) -> str | None:
+        return None
+
+
+def measure(model: Any, queriers: int = 3, seeds: int = 4) -> Value:
+    prepared = make_prepared()
+    requests = make_requests(prepared)
+    rows = prepared.corpus.rows_in(Split.TEST).tolist()
+    scorer, swaps = Scorer(model, requests), Swaps(requests, prepared, 0)
+    generator = np.random.default_rng(0)
+    return diversity(scorer, swaps, rows, queriers, 8, 200, generator, seeds=seeds)
+
+
+def test_a_model_that_reads_the_history_answers_queriers_differently() -> None:
+    found = measure(Reader())
+    assert found.value is not None
+    assert found.value > 0.05
+    assert (found.low or 0) > 0
+
+
+def test_noise_is_not_diversity() -> None:
+    """Between queriers 4 of 16 pairs of seeds are equal, within none is: a gap of 0.75 d − d < 0."""
+    found = measure(Noisy())
+    assert found.value == pytest.approx(0.5 * 0.75 - 0.5)
+
+
+def test_one_reply_for_all_is_no_diversity() -> None:
+    assert measure(Blind()).value == 0
+
+
+def test_missing_replies_fail() -> None:
+    found = measure(Silent())
+    assert (found.value, found.n) == (None, 0)
+    assert found.n_failed > 0
+
+
+def test_one_querier_or_one_seed_has_no_distance() -> None:
+    with pytest.raises(InputError, match="at least 2 queriers"):
+        measure(Reader(), queriers=1)
+    with pytest.raises(InputError, match="2 seeds"):
+        measure(Reader(), seeds=1)
+
+
+def test_retrieval_by_hand(generator: np.random.Generator) -> None:
+    """First reply: own nearest of three. Second: own last. Third: all equally far, ⅓ and ½."""
+    profiles = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    found = querier_retrieval(np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 0.0]]), np.array([0, 2, 1]), profiles, 200, generator)
+    assert found["retrieval_first"].value == pytest.approx((1 + 0 + 1 / 3) / 3)
+    assert found["retrieval_auc"].value == pytest.approx((1 + 0 + 0.5) / 3)
+
+
+def test_retrieval_needs_profiles(generator: np.random.Generator) -> None:
+    with pytest.raises(InputError, match="at least 2"):
+        querier_retrieval(np.ones((1, 2)), np.array([0]), np.ones((1, 2)), 200, generator)
+    with pytest.raises(InputError, match="outside the 2 profiles"):
+        querier_retrieval(np.ones((1, 2)), np.array([2]), np.ones((2, 2)), 200, generator)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import ARCHITECTURES, tiny_decoder, tiny_rendered
+from torch import Tensor, nn
+
+from querier.choices import Kind, Train
+from querier.models.conditioning import build_head
+from querier.models.decoder import Decoder
+from querier.types import Conditioning, Tokens
+
+KINDS = (Kind.soft_prompt, Kind.prefix, Kind.residual)
+D, T = 12, 3
+
+
+def head_of(decoder: Decoder, kind: Kind, filled: bool = True) -> nn.Module:
+    """A head; `filled` gives the residual's zeros values, as two steps of training would."""
+    head = build_head(kind, decoder.geometry, decoder.embedding_rms, D, T, 4)
+    if kind is Kind.residual and filled:
+        nn.init.normal_(head.up, std=0.2)
+    return head
+
+
+def vectors(n: int, seed: int = 1) -> Tensor:
+    return torch.randn(n, T, D, generator=torch.Generator().manual_seed(seed))
+
+
+def bare_logits(decoder: Decoder, tokens: Tokens) -> Tensor:
+    """What the `transformers` model itself says, called as its documentation does."""
+    inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+    if decoder.seq2seq:
+        labels = tokens.labels.masked_fill(tokens.labels < 0, 2)
+        inputs["decoder_input_ids"] = torch.cat([torch.full_like(labels[:, :1], 2), labels[:, :-1]], dim=1)
+    return decoder.model(**inputs).logits
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_none_is_the_bare_model_bit_for_bit(architecture: str) -> None:
+    decoder = tiny_decoder(architecture)
+    tokens = decoder.score_tokens(tiny_rendered(4))
+    bare = bare_logits(decoder, tokens)
+    assert torch.equal(decoder.logits(tokens, None), bare)
+    nothing = head_of(decoder, Kind.none)(vectors(4))
+    assert torch.equal(decoder.logits(tokens, nothing), bare)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_another_conditioning_changes_the_logits(architecture: str, kind: Kind) -> None:
+    decoder = tiny_decoder(architecture)
+    tokens = decoder.score_tokens(tiny_rendered(4))
+    head = head_of(decoder, kind)
+    one, other = (decoder.logits(tokens, head(vectors(4, seed))) for seed in (1, 2))
+    predicting = (tokens.labels[:, 1:] >= 0) if not decoder.seq2seq else (tokens.labels >= 0)
+    one, other = (found[:, : predicting.shape[1]][predicting] for found in (one, other))
+    assert (one - other).abs().amax(-1).min() > 1e-4  # at each place that predicts a token of the reply
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_a_new_residual_head_leaves_the_model_as_it_is(architecture: str) -> None:
+    decoder = tiny_decoder(architecture)
+    tokens = decoder.score_tokens(tiny_rendered(4))
+    head = head_of(decoder, Kind.residual, filled=False)
+    assert torch.equal(decoder.logits(tokens, head(vectors(4))), bare_logits(decoder, tokens))
+
+
+@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_log_prob_is_the_slow_formula(architecture: str, kind: Kind | None) -> None:
+    decoder = tiny_decoder(architecture)
+    tokens = decoder.score_tokens(tiny_rendered(4))
+    conditioning = None if kind is None else head_of(decoder, kind)(vectors(4))
+    found = decoder.log_prob(tokens, conditioning)
+    logits = decoder.logits(tokens, conditioning).double().log_softmax(-1)
+    for row in range(4):
+        for place, label in enumerate(tokens.labels[row].tolist()):
+            source = place if decoder.seq2seq else place - 1
+            expected = float(logits[row, source, label]) if label >= 0 else 0.0
+            assert float(found[row, place]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_padding_has_no_effect(architecture: str, kind: Kind | None) -> None:
+    decoder = tiny_decoder(architecture)
+    rendered = tiny_rendered(4)
+    tokens = decoder.score_tokens(rendered)
+    conditioning = None if kind is None else head_of(decoder, kind)(vectors(4))
+    together = decoder.log_prob(tokens, conditioning)
+    # By a hook and not in the weight, which some output layers share.
+    decoder.bare.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, output: output.masked_fill((inputs[0] == 3)[..., None], 1e4)
+    )
+    padded = tokens.attention_mask == 0
+    assert padded.any()
+    assert not (tokens.input_ids == 3).any()
+    changed = Tokens(tokens.input_ids.masked_fill(padded, 3), tokens.attention_mask, tokens.labels)
+    assert torch.allclose(decoder.log_prob(changed, conditioning), together, atol=1e-5)
+    for row, one in enumerate(rendered):
+        alone = None if kind is None else head_rows(conditioning, row)
+        single = decoder.score_tokens([one])
+        assert torch.allclose(decoder.log_prob(single, alone).sum(), together[row].sum(), atol=1e-4)
+
+
+def head_rows(conditioning: Conditioning | None, row: int) -> Conditioning:
+    from querier.models.generation import _rows
+
+    assert conditioning is not None
+    return _rows(conditioning, torch.tensor([row]))
+
+
+@pytest.mark.parametrize("train", list(Train))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_two_steps_move_what_is_trainable_and_nothing_else(architecture: str, train: Train) -> None:
+    decoder = tiny_decoder(architecture, train)
+    heads = nn.ModuleList(head_of(decoder, kind, filled=False) for kind in KINDS)
+    everything = [*decoder.named_parameters(), *heads.named_parameters()]
+    before = {name: value.detach().clone() for name, value in everything}
+    trained = [value for _, value in everything if value.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.0)
+    decoder.train()
+    tokens = decoder.score_tokens(tiny_rendered(8))
+    for step in range(2):
+        loss = -sum(decoder.log_prob(tokens, head(vectors(8, step))).sum() for head in heads)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for name, value in everything:
+        moved = not torch.equal(before[name], value)
+        assert moved == value.requires_grad, name
+    counts = {Train.frozen: 0, Train.full: sum(1 for _ in decoder.parameters())}
+    found = sum(1 for _ in decoder.trainable())
+    assert found == counts.get(train, found)
+    assert (train is Train.frozen) == (found == 0)
+    residual = heads[2](vectors(8))
+    with torch.no_grad():  # the residual, equal to the base at first, has an effect now
+        change = decoder.logits(tokens, residual) - decoder.logits(tokens, None)
+    assert change.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_a_new_adapter_changes_nothing(architecture: str) -> None:
+    tokens = tiny_decoder(architecture).score_tokens(tiny_rendered(2))
+    plain, adapted = (tiny_decoder(architecture, train).logits(tokens) for train in (Train.full, Train.lora))
+    assert torch.equal(plain, adapted)
+
+
+def test_adapters_reach_attention_and_mlp_of_every_layer() -> None:
+    for architecture, per_layer in (("llama", 7), ("qwen3", 7), ("gpt2", 4), ("gemma3", 7)):
+        names = [name for name, _ in tiny_decoder(architecture, Train.lora).named_parameters() if "lora_A" in name]
+        assert len(names) == 2 * per_layer, architecture
+    names = [name for name, _ in tiny_decoder("t5", Train.lora).named_parameters() if "lora_A" in name]
+    assert len(names) == 2 * (4 + 2) + 2 * (4 + 4 + 2)  # encoder, and decoder with cross-attention
+
+
+def test_a_frozen_decoder_has_no_dropout_in_training() -> None:
+    assert not tiny_decoder(train=Train.frozen).train().model.training
+    assert tiny_decoder(train=Train.full).train().model.training
+
+
+@torch.no_grad()
+def test_a_row_without_labels_scores_zero() -> None:
+    decoder = tiny_decoder()
+    tokens = decoder.prompt_tokens(tiny_rendered(2))
+    assert torch.equal(decoder.log_prob(tokens), torch.zeros(tokens.labels.shape))
+
+
+@torch.no_grad()
+def test_bfloat16() -> None:
+    decoder = tiny_decoder(dtype="bfloat16")
+    tokens = decoder.score_tokens(tiny_rendered(2))
+    for kind in KINDS:
+        found = decoder.log_prob(tokens, head_of(decoder, kind)(vectors(2)))
+        assert found.dtype is torch.float32
+        assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_geometry(architecture: str) -> None:
+    decoder = tiny_decoder(architecture)
+    found = decoder.geometry
+    assert (found.layers, found.width, found.heads, found.head_size, found.vocabulary) == (2, 32, 4, 8, 320)
+    assert found.kv_heads == (4 if architecture in ("gpt2", "t5") else 2)
+    assert found.sliding == ((12, None) if architecture == "gemma3" else (None, None))
+    vectors = decoder.bare.get_input_embeddings()(torch.tensor([i for i in range(320) if i != 2]))
+    assert decoder.embedding_rms == pytest.approx(float(vectors.pow(2).mean().sqrt()), rel=0.02)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from tiny import ARCHITECTURES, tiny_decoder, tiny_rendered
+from torch import nn
+
+from querier.choices import Kind
+from querier.errors import InputError
+from querier.models.conditioning import build_head
+from querier.models.decoder import Decoder
+from querier.models.generation import _rows, generate_ids
+from querier.types import Conditioning, Tokens
+
+KINDS = (Kind.none, Kind.soft_prompt, Kind.prefix, Kind.residual)
+STEPS = 6
+
+
+def conditioning_of(decoder: Decoder, kind: Kind, n: int) -> Conditioning:
+    head = build_head(kind, decoder.geometry, decoder.embedding_rms, 12, 3, 4)
+    if kind is Kind.residual:
+        nn.init.normal_(head.up, std=0.2)
+    with torch.no_grad():
+        found: Conditioning = head(torch.randn(n, 3, 12, generator=torch.Generator().manual_seed(3)))
+    return found
+
+
+def next_by_full_forward(decoder: Decoder, prompt: Sequence[int], reply: Sequence[int], rows: Conditioning) -> int:
+    """The likeliest next token of one unpadded row, nothing cached."""
+    if decoder.seq2seq:
+        ids, labels = torch.tensor([list(prompt)]), torch.tensor([[*reply, 0]])
+        return int(decoder.logits(Tokens(ids, torch.ones_like(ids), labels), rows)[0, -1].argmax())
+    ids = torch.tensor([[*prompt, *reply]])
+    return int(decoder.logits(Tokens(ids, torch.ones_like(ids), ids), rows)[0, -1].argmax())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_cached_generation_is_argmax_of_full_forwards(architecture: str, kind: Kind) -> None:
+    decoder = tiny_decoder(architecture)
+    rendered = tiny_rendered(4)
+    tokens = decoder.prompt_tokens(rendered)
+    assert (tokens.attention_mask == 0).any()
+    decoder.tokens.stops = {9_999}  # none, so that each row has all of its tokens
+    conditioning = conditioning_of(decoder, kind, 4)
+    found = generate_ids(decoder, tokens, conditioning, STEPS)
+    for row, ids in enumerate(decoder.tokens.ids(rendered)):
+        alone = _rows(conditioning, torch.tensor([row]))
+        expected: list[int] = []
+        for _ in range(STEPS):
+            expected.append(next_by_full_forward(decoder, ids.prompt, expected, alone))
+        assert found[row] == expected
+    assert len({tuple(ids) for ids in found}) > 1
+
+
+@torch.no_grad()
+def test_a_row_ends_at_its_stop_and_the_others_go_on() -> None:
+    decoder = tiny_decoder()
+    tokens = decoder.prompt_tokens(tiny_rendered(4))
+    decoder.tokens.stops = {9_999}
+    free = generate_ids(decoder, tokens, None, STEPS)
+    stop = next(token for token in free[0] if not all(token in ids for ids in free))
+    decoder.tokens.stops = {stop}
+    for ids, whole in zip(generate_ids(decoder, tokens, None, STEPS), free, strict=True):
+        assert ids == (whole[: whole.index(stop) + 1] if stop in whole else whole)
+
+
+def test_sampling_is_seeded_and_needs_a_generator() -> None:
+    decoder = tiny_decoder()
+    tokens = decoder.prompt_tokens(tiny_rendered(3))
+
+    def sample(seed: int) -> list[list[int]]:
+        with torch.no_grad():
+            return generate_ids(decoder, tokens, None, 8, 1.0, torch.Generator().manual_seed(seed))
+
+    state = torch.get_rng_state()
+    assert sample(0) == sample(0)
+    assert sample(0) != sample(1)
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(InputError, match="Generator"):
+        decoder.generate(tokens, None, 4, temperature=1.0)
+
+
+@torch.no_grad()
+def test_a_cold_sample_is_greedy() -> None:
+    decoder = tiny_decoder()
+    tokens = decoder.prompt_tokens(tiny_rendered(3))
+    cold = generate_ids(decoder, tokens, None, STEPS, 1e-4, torch.Generator().manual_seed(0))
+    assert cold == generate_ids(decoder, tokens, None, STEPS)
+
+
+def test_generation_ends_where_positions_do() -> None:
+    decoder = tiny_decoder("gpt2", max_length=600)  # 256 positions
+    tokens = decoder.prompt_tokens(tiny_rendered(2))
+    decoder.tokens.stops = {9_999}
+    longest = int(tokens.attention_mask.sum(1).max())
+    with torch.no_grad():
+        found = generate_ids(decoder, tokens, conditioning_of(decoder, Kind.soft_prompt, 2), 1_000)
+    assert {len(ids) for ids in found} == {256 - 3 - longest}
+
+
+def test_generate_gives_texts_and_leaves_the_mode_as_it_was() -> None:
+    decoder = tiny_decoder().train()
+    texts = decoder.generate(decoder.prompt_tokens(tiny_rendered(3)), None, 4)
+    assert len(texts) == 3
+    assert all(isinstance(text, str) for text in texts)
+    assert decoder.training
+    assert decoder.generate(decoder.prompt_tokens(tiny_rendered(3)), None, 0) == ["", "", ""]
