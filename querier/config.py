@@ -131,7 +131,7 @@ class TowersConfig:
     virtual_tokens: int = 4
     history: int = 32  # H, items at most
     neighbours: int = 8  # N
-    rank: int = 64  # directions kept of the centred item vectors
+    rank: int = 128  # directions kept of the centred item vectors
     feature_dropout: float = 0.1
     history_dropout: float = 0.3  # share of rows that read a random number of items in training
     shift_dropout: float = 0.2  # share of rows whose latents are not shifted by the query

@@ -142,11 +142,19 @@ def register() -> None:
     for command, options in OPTIONS.items():
         store.store(name=f"{command}_options", node=options, provider="querier")
     OmegaConf.register_new_resolver("or", _first, replace=True)
+    OmegaConf.register_new_resolver("of_method", _of_method, replace=True)
     OmegaConf.register_new_resolver("sample_corpus", _sample_corpus, replace=True)
 
 
 def _first(*values: Any) -> Any:
     return next((value for value in values if value), None)
+
+
+def _of_method(method: str, values: Any) -> Any:
+    """What an experiment says for each method, e.g. `${of_method:${method},{ft: 1e-3, querier: 5e-4}}`."""
+    if method not in values:
+        raise InputError(f"this experiment has values for {', '.join(values)}, not for method={method}")
+    return values[method]
 
 
 def _sample_corpus() -> str:

@@ -92,7 +92,7 @@ def run(options: DemoOptions) -> None:
 
 def method_config(name: str, config: Config) -> Config:
     """The demo's configuration of one method: what `querier fit experiment=demo method=...` composes."""
-    composed: Config = plain_config(compose("fit", ["experiment=demo", f"method={name}", f"+demo={name}"]))
+    composed: Config = plain_config(compose("fit", ["experiment=demo", f"method={name}"]))
     keep = {part: getattr(config, part) for part in ("seed", "output", "cache", "data", "decoder", "evaluation")}
     return replace(composed, trainer=config.trainer, **keep, name=name)
 

@@ -119,7 +119,9 @@ def _gap(said: Sequence[Sequence[str | None]], distance: Distance) -> float | No
     if any(len(full) != len(replies) for full, replies in zip(texts, said, strict=True)):
         return None
     within = [distance(x, y) for replies in texts for x, y in combinations(replies, 2)]
-    between = [distance(x, y) for a, b in combinations(texts, 2) for x in a for y in b]
+    pairs = [(i, j) for i in range(len(texts[0])) for j in range(len(texts[0])) if i != j]
+    # Other seeds on both sides: one that gave everybody the same luck would make queriers look alike.
+    between = [distance(a[i], b[j]) for a, b in combinations(texts, 2) for i, j in pairs]
     return float(np.mean(between) - np.mean(within))
 
 

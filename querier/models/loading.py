@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,7 @@ def add_adapter(model: nn.Module, config: DecoderConfig, seed: int) -> nn.Module
         bias="none",
         fan_in_fan_out=transposed,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _without_deprecations():
         torch.manual_seed(seed)
         return get_peft_model(whole, lora)
 
@@ -113,7 +114,7 @@ def save_adapter(model: Any, folder: Path) -> None:
 def load_adapter(model: nn.Module, folder: Path) -> nn.Module:
     """The model with the LoRA weights that `save_adapter` wrote."""
     whole: Any = model
-    with torch.random.fork_rng():  # peft draws weights before it reads them
+    with torch.random.fork_rng(), _without_deprecations():  # peft draws weights before it reads them
         return PeftModel.from_pretrained(whole, str(folder / ADAPTER), is_trainable=True)
 
 
@@ -142,3 +143,11 @@ def _without_bars() -> Iterator[None]:
     finally:
         if shown:
             bars.enable_progress_bar()
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """No word about names that peft asks for and transformers is about to rename: users can do nothing about them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield

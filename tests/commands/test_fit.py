@@ -96,9 +96,9 @@ def test_bad_data_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.slow
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
-    log = write_log(tmp_path / "log.jsonl", queriers=12, each=30)
+    log = write_log(tmp_path / "log.jsonl", queriers=9, each=20)
     program = (
-        "import sys, querier.commands.callbacks as callbacks; callbacks.SECONDS_BETWEEN_CHECKPOINTS = 0.3; "
+        "import sys, querier.commands.callbacks as callbacks; callbacks.SECONDS_BETWEEN_CHECKPOINTS = 0.1; "
         "from querier.cli import main; sys.exit(main(sys.argv[1:]))"
     )
 
@@ -107,22 +107,22 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
         words = ["fit", f"data.path={log}", f"output={place}", f"cache={place / 'cache'}", "name=run", *FAST]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [sys.executable, "-c", program, *words, "trainer.max_epochs=6"],
+            [sys.executable, "-c", program, *words, "trainer.max_epochs=3"],
             env=environment,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 
-    assert start("whole").wait(timeout=300) == 0
+    assert start("whole").wait(timeout=900) == 0
     killed = start("killed")
     last = tmp_path / "killed" / "run" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not last.is_file() and killed.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert killed.poll() is None, "the run ended before it could be killed"
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert start("killed").wait(timeout=300) == 0
+    assert start("killed").wait(timeout=900) == 0
     first, second = (
         {path.name: load_file(path) for path in (tmp_path / name / "run" / "model").rglob("*.safetensors")}
         for name in ("whole", "killed")

@@ -47,9 +47,7 @@ def test_a_model_that_reads_the_history_answers_queriers_differently() -> None:
 
 
 def test_noise_is_not_diversity() -> None:
-    """Between queriers 4 of 16 pairs of seeds are equal, within none is: a gap of 0.75 d − d < 0."""
-    found = measure(Noisy())
-    assert found.value == pytest.approx(0.5 * 0.75 - 0.5)
+    assert measure(Noisy()).value == pytest.approx(0)
 
 
 def test_one_reply_for_all_is_no_diversity() -> None:
@@ -72,7 +70,9 @@ def test_one_querier_or_one_seed_has_no_distance() -> None:
 def test_retrieval_by_hand(generator: np.random.Generator) -> None:
     """First reply: own nearest of three. Second: own last. Third: all equally far, ⅓ and ½."""
     profiles = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    found = querier_retrieval(np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 0.0]]), np.array([0, 2, 1]), profiles, 200, generator)
+    found = querier_retrieval(
+        np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 0.0]]), np.array([0, 2, 1]), profiles, 200, generator
+    )
     assert found["retrieval_first"].value == pytest.approx((1 + 0 + 1 / 3) / 3)
     assert found["retrieval_auc"].value == pytest.approx((1 + 0 + 0.5) / 3)
 

@@ -94,7 +94,9 @@ def test_repeats_finds_four_words_said_twice() -> None:
 
 def test_embedding_similarity_is_the_cosine() -> None:
     table = {"a": [1.0, 0.0], "b": [0.6, 0.8]}
-    found = metrics.embedding_similarity(["a", "b"], ["b", "b"], lambda texts: np.array([table[text] for text in texts]))
+    found = metrics.embedding_similarity(
+        ["a", "b"], ["b", "b"], lambda texts: np.array([table[text] for text in texts])
+    )
     assert found == pytest.approx([0.6, 1.0])
 
 

@@ -45,7 +45,9 @@ def test_the_newest_items_are_kept(prepared: Any, kind: SwapKind) -> None:
     corpus, queries = prepared.corpus, prepared.corpus.queries()
     for pair in make_swaps(prepared).pairs(kind, held_out(prepared), 2).pairs:
         mine = corpus.rows_of(int(corpus.querier[pair.row]))
-        earlier = [row for row in mine if corpus.time[row] < corpus.time[pair.row] and queries[row] != queries[pair.row]]
+        earlier = [
+            row for row in mine if corpus.time[row] < corpus.time[pair.row] and queries[row] != queries[pair.row]
+        ]
         assert pair.own.tolist() == earlier[::-1][: len(pair.own)]
 
 

@@ -1,0 +1,1 @@
+"""What an analyst looks at: the learned space of the queriers, in numbers and pictures."""

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from querier.analysis.user_space import (
+    map_2d,
+    nearest_queriers,
+    numbers,
+    probe,
+    same_querier_auc,
+    silhouette,
+    space_table,
+    trustworthiness,
+)
+from querier.errors import InputError
+
+NAMES = [f"q{number}" for number in range(48)]
+LABELS = ["warm", "terse", "neutral"] * 16
+
+
+def grouped(generator: np.random.Generator, apart: float = 4.0) -> np.ndarray:
+    centres = apart * generator.normal(size=(3, 12))
+    return centres[np.arange(48) % 3] + generator.normal(size=(48, 12))
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_a_map_keeps_groups_together(generator: np.random.Generator, method: str) -> None:
+    vectors = grouped(generator)
+    places = map_2d(vectors, method)
+    assert places.shape == (48, 2)
+    distance = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    same = np.equal.outer(np.arange(48) % 3, np.arange(48) % 3)
+    assert distance[same].mean() < 0.5 * distance[~same].mean()
+    assert (trustworthiness(vectors, places) or 0) > 0.7
+    assert np.array_equal(places, map_2d(vectors, method))
+
+
+def test_a_map_of_single_numbers_and_a_wrong_method(generator: np.random.Generator) -> None:
+    assert (map_2d(generator.normal(size=(5, 1)))[:, 1] == 0).all()
+    with pytest.raises(InputError, match="pca, tsne"):
+        map_2d(grouped(generator), "umap")
+    with pytest.raises(InputError, match="at least 3"):
+        map_2d(np.ones((2, 4)))
+    with pytest.raises(InputError, match="finite"):
+        map_2d(np.full((4, 4), np.nan))
+
+
+def test_nearest_by_hand() -> None:
+    vectors = np.array([[1.0, 0.0], [10.0, 1.0], [0.0, 1.0], [-1.0, 0.0]])
+    found = nearest_queriers(["a", "b", "c", "d"], vectors, "a", 2)
+    assert found["querier"].tolist() == ["b", "c"]
+    assert found["cosine"].tolist() == pytest.approx([10 / np.sqrt(101), 0.0])
+    with pytest.raises(InputError, match="'x' is not among the 4"):
+        nearest_queriers(["a", "b", "c", "d"], vectors, "x")
+
+
+def test_same_querier_auc_equals_counting_pairs(generator: np.random.Generator) -> None:
+    first, second = generator.integers(-1, 2, (9, 3)) + 0.0, generator.integers(-1, 2, (9, 3)) + 0.0
+
+    def cosine(x: np.ndarray, y: np.ndarray) -> float:
+        return float(x @ y / max(1e-12, np.linalg.norm(x)) / max(1e-12, np.linalg.norm(y)))
+
+    wins = []
+    for own in range(9):
+        mine = round(cosine(first[own], second[own]), 9)
+        for i in range(9):
+            for j in range(9):
+                if i != j:
+                    other = round(cosine(first[i], second[j]), 9)
+                    wins.append(1.0 if mine > other else 0.5 if mine == other else 0.0)
+    assert same_querier_auc(first, second) == pytest.approx(np.mean(wins), abs=0.02)  # last bits of ties
+
+
+def test_same_querier_auc_of_signal_noise_and_nothing(generator: np.random.Generator) -> None:
+    own = generator.normal(size=(300, 8))
+    assert same_querier_auc(own, own + 0.1 * generator.normal(size=own.shape)) > 0.99
+    assert same_querier_auc(own, generator.normal(size=own.shape)) == pytest.approx(0.5, abs=0.05)
+    assert same_querier_auc(np.ones((4, 2)), np.ones((4, 2))) == 0.5
+    with pytest.raises(InputError, match="equal shapes"):
+        same_querier_auc(own, own[:3])
+
+
+def test_silhouette_of_groups_and_of_none(generator: np.random.Generator) -> None:
+    assert (silhouette(grouped(generator, 20.0), LABELS) or 0) > 0.7
+    assert abs(silhouette(generator.normal(size=(48, 12)), LABELS) or 0) < 0.1
+    assert silhouette(grouped(generator), ["same"] * 48) is None
+
+
+def test_a_probe_reads_what_is_there(generator: np.random.Generator) -> None:
+    found = probe(grouped(generator), LABELS, generator, permutations=5)
+    assert found.accuracy > 0.95
+    assert found.low > found.permuted_high
+    assert found.chance == pytest.approx(1 / 3)
+    assert found.n == 48
+
+
+def test_a_probe_reads_nothing_from_noise(generator: np.random.Generator) -> None:
+    found = probe(generator.normal(size=(48, 12)), LABELS, generator, permutations=10)
+    assert found.low < 1 / 3 < found.high
+    assert found.permuted == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_a_frequent_value_is_no_skill(generator: np.random.Generator) -> None:
+    """90 % of one value: guessing it is right in 90 % and still worth ½."""
+    found = probe(generator.normal(size=(60, 4)), ["a"] * 54 + ["b"] * 6, generator, permutations=3)
+    assert found.accuracy < 0.75
+
+
+def test_a_probe_needs_several_of_each(generator: np.random.Generator) -> None:
+    with pytest.raises(InputError, match="merge rare values"):
+        probe(np.ones((4, 2)), ["a", "a", "a", "b"], generator)
+
+
+def test_tables(generator: np.random.Generator) -> None:
+    vectors = grouped(generator)
+    table = space_table(NAMES, vectors, {"manner": LABELS})
+    assert list(table.columns) == ["querier", "x", "y", "manner"]
+    assert len(table) == 48
+    found = numbers(vectors, table[["x", "y"]].to_numpy(), {"manner": LABELS}, generator)
+    assert found.loc["manner", "accuracy"] > 0.9
+    assert {"low", "high", "permuted", "silhouette", "trustworthiness", "n"} <= set(found.columns)
