@@ -92,5 +92,3 @@ def _gemma3() -> dict[str, Any]:
 def _t5() -> dict[str, Any]:
     size = {"vocab_size": 320, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
     return {**size, "decoder_start_token_id": 2, "dropout_rate": 0.0}
-
-

@@ -1,1 +1,1 @@
-"""Measurements of what things cost."""
+"""Measurements of cost; each leaves a JSON file of ratios taken in one run."""

@@ -1,7 +1,8 @@
-"""What a training step costs, beside fine-tuning the same decoder on the same tokens (design 10).
+"""What a training step of `querier` costs over one of `ft`, with the same trainable decoder weights and tokens.
 
-Both methods train one decoder in turn, so that the machine's moods hit both; the batches are built inside the timed
-step, and every default loss is on. Texts are made up: what they say does not change what a step costs.
+Both are taken in turn, step by step, in one process, so that a noisy machine disturbs both alike. A step is all that
+training does: build the batch, forward, backward, clip, update. The population is made up: random vectors, so many
+queriers, twelve dialogues each.
 """
 
 from __future__ import annotations
@@ -10,171 +11,203 @@ import hashlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from querier.choices import Kind
-from querier.config import Config
+from querier.choices import Kind, SplitBy, Train
+from querier.config import Config, DataConfig, DecoderConfig
 from querier.data.collate import TrainingBatches
+from querier.data.embeddings import Progress
 from querier.data.history import Histories
 from querier.data.preparation import Prepared, prepare
 from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.data.sampler import BatchOrder
+from querier.data.splits import split
 from querier.methods.prompts import renderer
 from querier.methods.registry import build_conditioner, fit_centres
 from querier.models.decoder import Decoder
-from querier.models.shapes import SMOLLM2_135M, random_decoder, shape_of
+from querier.models.small import new_small_decoder, train_tokenizer
 from querier.module import QuerierModule
-from querier.types import Dialogue, Rendered, Split, Tokens, Turn
+from querier.types import Batch, Dialogue, Rendered, Tokens, Turn
 
-DIALOGUES, TOPICS, REPLIES = 12, 40, 400  # of each querier; distinct texts
-BATCH, LENGTH, REPLY = 16, 128, 64  # rows, tokens of a row, tokens of its reply
-WARMUP = 2  # steps of each method that are not timed
-SIZE = 384
-
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass
-class Timed:
-    """Median seconds of a step of each method, and their ratio."""
-
-    ft: float
-    querier: float
-
-    @property
-    def ratio(self) -> float:
-        """What `querier` costs, `ft` being 1."""
-        return self.querier / self.ft
+LENGTH, REPLY = 128, 64  # tokens of prompt and reply, and of the reply alone
+DIALOGUES = 12  # of each querier
+TEXTS = 4096  # distinct ones
+CLUSTERS = 64
+WARMUP = 2  # steps that are not timed
+SMOLLM2 = LlamaConfig(
+    vocab_size=49_152,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    max_position_embeddings=2048,
+    tie_word_embeddings=True,
+)
 
 
-def measure_step(config: Config, queriers: Sequence[int], steps: int, progress: Progress | None = None) -> dict[str, Any]:
-    """Time steps of `ft` and `querier`.
+def measure_step(config: Config, queriers: Sequence[int], steps: int, progress: Progress) -> dict[str, Any]:
+    """Time steps of both methods at each size of the population.
 
     Args:
-        config: The method's settings; `loss`, `towers`, `conditioning` and `loader` are read.
+        config: Its losses, towers and batch size are measured.
         queriers: Sizes of the population.
         steps: Timed steps of each method.
-        progress: Shows the steps.
+        progress: Told of each step.
 
     Returns:
-        `ratio` and `seconds` by number of queriers for a decoder of SmolLM2-135M's shape, `ratio_small` for the
-        small one, `rho` and the names of the `losses` that were on.
+        `ratio` by number of queriers (LoRA on a decoder of SmolLM2-135M's shape, random weights), `ratio_small` (the
+        small decoder, trained in full), the median `seconds` of each, `rho` and the `losses` that were on.
     """
-    config = replace(config, loader=replace(config.loader, batch_size=BATCH))
-    found: dict[str, Any] = {"ratio": {}, "ratio_small": {}, "rho": config.loss.swap_fraction, "seconds": {}}
-    names: set[str] = set()
-    shapes = {"ratio": SMOLLM2_135M, "ratio_small": shape_of(config.decoder)}
-    decoders = {name: random_decoder(shape, config.decoder, 0) for name, shape in shapes.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        for count in queriers:
-            prepared = made_up(count, config, Path(folder) / str(count))
-            for name, decoder in decoders.items():
-                vocabulary = int(shapes[name]["vocab_size"])
-                timed, losses = _alternate(config, decoder, prepared, vocabulary, steps, progress, f"{name} {count}")
-                found[name][str(count)] = round(timed.ratio, 4)
-                found["seconds"][f"{name} {count}"] = {"ft": timed.ft, "querier": timed.querier}
-                names |= losses
-    order = ("lm", "specific", "general", "swap")
-    found["losses"] = [name for name in order if name in names]
-    found.update(batch=BATCH, tokens=LENGTH, reply_tokens=REPLY, steps=steps, threads=torch.get_num_threads())
-    return found
-
-
-def made_up(queriers: int, config: Config, folder: Path) -> Prepared:
-    """A prepared corpus of so many queriers, with random vectors."""
-    rng = np.random.default_rng(queriers)
-    dialogues = []
-    for number in range(queriers * DIALOGUES):
-        name = f"q{number % queriers}"
-        query = f"topic {int(rng.integers(TOPICS))} question {number % 5_000}"
-        turns = (Turn(name, query), Turn("tutor", f"reply {int(rng.integers(REPLIES))}"))
-        dialogues.append(Dialogue(str(number), name, "tutor", turns, number, str(number)))
-    corpus = Corpus.build(dialogues)
-    split = np.full(len(dialogues), Split.TRAIN.value)
-    corpus = corpus.with_split(split, np.zeros(queriers, dtype=bool))
-    return prepare(corpus, _Topics(), config, folder)
-
-
-class _Topics:
-    """Vectors by topic with noise by text."""
-
-    digest, size = "topics", SIZE
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        vectors = np.stack([_noise(" ".join(text.split()[:2])) + 0.7 * _noise(text) for text in texts])
-        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def _noise(text: str) -> np.ndarray:
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-    return np.random.default_rng(seed).standard_normal(SIZE, dtype=np.float32)
-
-
-class _Score:
-    """Tokens of one length with any text: random ids, the last of them the reply."""
-
-    def __init__(self, vocabulary: int) -> None:
-        self.ids = torch.randint(4, vocabulary, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
-
-    def __call__(self, rendered: Sequence[Rendered]) -> Tokens:
-        ids = self.ids[: len(rendered)]
-        labels = torch.where(torch.arange(LENGTH) >= LENGTH - REPLY, ids, -100)
-        return Tokens(ids, torch.ones_like(ids), labels)
-
-
-def _alternate(
-    config: Config,
-    decoder: Decoder,
-    prepared: Prepared,
-    vocabulary: int,
-    steps: int,
-    progress: Progress | None,
-    what: str,
-) -> tuple[Timed, set[str]]:
-    """Steps of the two methods in turn, over the same rows."""
-    requests = Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt))
-    rows = [batch for batch in BatchOrder(prepared, config).batches(0) if len(batch) == BATCH]
-    plain = replace(config, method="ft", conditioning=replace(config.conditioning, kind=Kind.none))
-    seconds: dict[str, list[float]] = {"ft": [], "querier": []}
-    losses: set[str] = set()
-    takers = {name: _Step(settings, decoder, prepared) for name, settings in (("ft", plain), ("querier", config))}
-    builders = {
-        name: TrainingBatches(requests, settings, _Score(vocabulary), parts=name == "querier")
-        for name, settings in (("ft", plain), ("querier", config))
+    ratio, ratio_small, seconds = {}, {}, {}
+    losses: list[str] = []
+    for count in queriers:
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = population(config, count, Path(folder))
+            for name, decoder in (("smollm2", large_decoder()), ("small", small_decoder(config))):
+                tell = _teller(progress, f"{name}, {count} queriers", steps)
+                taken, losses = alternate(config, prepared, decoder, steps, tell)
+                seconds[f"{name}_{count}"] = {key: round(value, 4) for key, value in taken.items()}
+                found = ratio if name == "smollm2" else ratio_small
+                found[str(count)] = round(taken["querier"] / taken["ft"], 4)
+    return {
+        "ratio": ratio,
+        "ratio_small": ratio_small,
+        "rho": config.loss.swap_fraction,
+        "losses": losses,
+        "seconds": seconds,
+        "batch": [config.loader.batch_size, LENGTH],
+        "steps": steps,
+        "threads": torch.get_num_threads(),
     }
+
+
+def alternate(
+    config: Config, prepared: Prepared, decoder: Decoder, steps: int, tell: Callable[[int], None]
+) -> tuple[dict[str, float], list[str]]:
+    """Median seconds of a step of each method, taken in turn, and the losses that `querier` computed."""
+    bare = replace(config, conditioning=replace(config.conditioning, kind=Kind.none))
+    methods = {"ft": _Stepper(bare, prepared, decoder), "querier": _Stepper(config, prepared, decoder)}
+    taken: dict[str, list[float]] = {name: [] for name in methods}
     for step in range(WARMUP + steps):
-        for name, take in takers.items():
+        for name, stepper in methods.items():
             begun = time.perf_counter()
-            losses |= take(builders[name].build(rows[step % len(rows)], step // len(rows), step))
-            if step >= WARMUP:
-                seconds[name].append(time.perf_counter() - begun)
-        if progress is not None:
-            progress(what, step + 1, WARMUP + steps)
-    return Timed(statistics.median(seconds["ft"]), statistics.median(seconds["querier"])), losses
+            stepper.step()
+            taken[name].append(time.perf_counter() - begun)
+        tell(step + 1)
+    medians = {name: statistics.median(values[WARMUP:]) for name, values in taken.items()}
+    return medians, sorted(methods["querier"].seen)
 
 
-class _Step:
-    """One optimizer step of a method."""
+class _Stepper:
+    """Training steps of one method on an endless run of batches."""
 
-    def __init__(self, config: Config, decoder: Decoder, prepared: Prepared) -> None:
-        conditioner = build_conditioner(config, decoder, len(prepared.clusters.centroids), SIZE)
+    def __init__(self, config: Config, prepared: Prepared, decoder: Decoder) -> None:
+        conditioner = build_conditioner(config, decoder, len(prepared.clusters), prepared.matrix.shape[1])
         if conditioner is not None:
             fit_centres(conditioner, prepared)
         self.module = QuerierModule(config, decoder, conditioner).train()
-        self.parameters = [value for value in self.module.parameters() if value.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-5)
+        requests = Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt))
+        vocabulary = decoder.geometry.vocabulary
 
-    def __call__(self, batch: Any) -> set[str]:
+        def tokens(rendered: Sequence[Rendered]) -> Tokens:
+            return made_up_tokens(len(rendered), vocabulary)
+
+        self.builder = TrainingBatches(requests, config, tokens, parts=conditioner is not None)
+        self.rows = self._endless(BatchOrder(prepared, config), config.loader.batch_size)
+        trained = [value for value in self.module.parameters() if value.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-4)
+        self.seen: set[str] = set()
+
+    @staticmethod
+    def _endless(order: BatchOrder, size: int) -> Iterator[tuple[np.ndarray, int, int]]:
+        epoch = 0
+        while True:
+            for index, rows in enumerate(order.batches(epoch)):
+                if len(rows) == size:
+                    yield rows, epoch, index
+            epoch += 1
+
+    def step(self) -> None:
+        """One whole step."""
+        batch: Batch = self.builder.build(*next(self.rows))
         parts = self.module.losses(batch)
         self.optimizer.zero_grad()
         parts.total.backward()  # type: ignore[no-untyped-call]  # torch's own stub
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimizer.step()
-        return set(parts.parts)
+        self.seen |= set(parts.parts)
+
+
+def population(config: Config, queriers: int, folder: Path) -> Prepared:
+    """A prepared corpus of so many queriers, with random vectors."""
+    generator = np.random.default_rng(0)
+    order = generator.permutation(np.repeat(np.arange(queriers), DIALOGUES))
+    asked, answered = generator.integers(0, TEXTS, (2, len(order)))
+    dialogues = [
+        Dialogue(
+            id=str(time),
+            querier=f"querier {querier}",
+            responder="responder",
+            turns=(Turn(f"querier {querier}", f"text {asked[time]}"), Turn("responder", f"text {answered[time]}")),
+            time=time,
+            scene=str(time),
+        )
+        for time, querier in enumerate(order.tolist())
+    ]
+    corpus, _ = split(Corpus.build(dialogues), DataConfig(split=SplitBy.scene))
+    return prepare(
+        corpus, _RandomVectors(), replace(config, clusters=replace(config.clusters, n_clusters=str(CLUSTERS))), folder
+    )
+
+
+class _RandomVectors:
+    """One random unit vector a text, of the sentence encoder's size."""
+
+    digest = "random unit vectors"
+    size = 384
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, E) float32."""
+        seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts]
+        drawn = np.stack([np.random.default_rng(seed).standard_normal(self.size) for seed in seeds])
+        unit: np.ndarray = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        return unit.astype(np.float32)
+
+
+def large_decoder() -> Decoder:
+    """A decoder of SmolLM2-135M's shape with random weights and LoRA."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(SMOLLM2)
+    return Decoder(model, train_tokenizer(["text"], 300), DecoderConfig(train=Train.lora))
+
+
+def small_decoder(config: Config) -> Decoder:
+    """The small decoder of the configuration, trained in full."""
+    tokenizer = train_tokenizer([f"text {number}" for number in range(TEXTS)], config.decoder.vocabulary)
+    return new_small_decoder(config.decoder, tokenizer, 0)
+
+
+def made_up_tokens(rows: int, vocabulary: int) -> Tokens:
+    """Random ids of a fixed length, the second half of each row a reply; (rows, L)."""
+    generator = torch.Generator().manual_seed(rows)
+    ids = torch.randint(0, vocabulary, (rows, LENGTH), generator=generator)
+    labels = ids.clone()
+    labels[:, : LENGTH - REPLY] = -100
+    return Tokens(ids, torch.ones_like(ids), labels)
+
+
+def _teller(progress: Progress, what: str, steps: int) -> Callable[[int], None]:
+    def tell(done: int) -> None:
+        progress(what, done, WARMUP + steps)
+
+    return tell

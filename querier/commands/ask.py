@@ -41,9 +41,7 @@ def run(options: AskOptions) -> None:
     Console().print(table(options.query, rows))
 
 
-def side_by_side(
-    responder: Responder, options: AskOptions, given: Sequence[Pair] | None
-) -> list[tuple[str, Question]]:
+def side_by_side(responder: Responder, options: AskOptions, given: Sequence[Pair] | None) -> list[tuple[str, Question]]:
     """Who asks, by the name that is shown, and the question of each.
 
     Raises:

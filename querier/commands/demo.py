@@ -20,12 +20,12 @@ from querier.commands.fit import FitResult, build_requests, plain_config, run_fi
 from querier.commands.options import DemoOptions
 from querier.commands.prepare import run_prepare
 from querier.commands.progress import Progress
+from querier.commands.test import run_test
 from querier.config import Config
 from querier.data.preparation import Prepared
-from querier.data.sample import CHANCE, Traits, admits, fact_right, read_traits, sample_folder, traits_of
-from querier.evaluation.evaluate import Options, evaluate
+from querier.data.sample import CHANCE, TRAITS, Traits, admits, fact_right, read_traits, sample_folder, traits_of
+from querier.evaluation.evaluate import ReplyMetric
 from querier.evaluation.results import Result
-from querier.evaluation.scoring import Reads
 from querier.evaluation.swap import SwapPair
 from querier.responder import Responder
 from querier.run import write_json
@@ -57,7 +57,6 @@ class Tested:
     """A trained method and what it reaches on the test split."""
 
     fitted: FitResult
-    responder: Responder
     result: Result
 
 
@@ -80,13 +79,17 @@ def run(options: DemoOptions) -> None:
         fitted = {name: run_fit(method_config(name, config), progress) for name in options.methods}
         seconds["fit"] = time.monotonic() - begun
         begun = time.monotonic()
-        tested = {name: test(one, progress) for name, one in fitted.items()}
+        traits = read_traits(sample_folder() / "traits.jsonl")
+        metrics = reply_metrics(traits)
+        tested = {
+            name: Tested(one, run_test(one.run, config.evaluation, progress, metrics, empty_replies=True))
+            for name, one in fitted.items()
+        }
     seconds["test"] = time.monotonic() - begun
-    traits = read_traits(sample_folder() / "traits.jsonl")
     summary = summarise(prepared, tested, traits, seconds)
     write_json(folder / "summary.json", summary)
     tables.show_comparison(summary)
-    tables.show_picture(picture(prepared, tested[options.methods[-1]].responder, traits))
+    tables.show_picture(picture(prepared, Responder.load(fitted[options.methods[-1]].run.folder), traits))
     log.info("%s holds these numbers; %.0f seconds in all", folder / "summary.json", sum(seconds.values()))
 
 
@@ -97,13 +100,8 @@ def method_config(name: str, config: Config) -> Config:
     return replace(composed, trainer=config.trainer, **keep, name=name)
 
 
-def test(fitted: FitResult, progress: Progress) -> Tested:
-    """Score a run on the test split, with the exact rules of the bundled corpus."""
-    responder = Responder.load(fitted.run.folder)
-    traits = read_traits(sample_folder() / "traits.jsonl")
-    config, prepared = responder.config, responder.prepared
-    if prepared is None:
-        raise RuntimeError("Responder.load always brings the prepared corpus")
+def reply_metrics(traits: dict[str, Traits]) -> dict[str, ReplyMetric]:
+    """The exact rules of the bundled corpus: all traits, each trait, and the fact in the right words."""
 
     def trait_accuracy(dialogue: Dialogue, reply: str) -> float:
         found, true = traits_of(reply), vars_of(traits[dialogue.querier])
@@ -112,16 +110,11 @@ def test(fitted: FitResult, progress: Progress) -> Tested:
     def fact_accuracy(dialogue: Dialogue, reply: str) -> float:
         return float(fact_right(dialogue.query, reply, traits[dialogue.querier]))
 
-    metrics = {"trait_accuracy": trait_accuracy, "fact_accuracy": fact_accuracy}
-    metrics |= {f"trait_{name}": one_trait(name, traits) for name in vars_of(next(iter(traits.values())))}
-    reads = Reads(history=responder.module.conditioner is not None, name=config.prompt.name_querier)
-    options = Options(reply_metrics=metrics, reads=reads, empty_replies=True, progress=progress)
-    result = evaluate(responder.module, build_requests(prepared, config), prepared, config.evaluation, options)
-    write_json(fitted.run.results, result.to_json())
-    return Tested(fitted, responder, result)
+    each = {f"trait_{name}": one_trait(name, traits) for name in TRAITS}
+    return {"trait_accuracy": trait_accuracy, "fact_accuracy": fact_accuracy, **each}
 
 
-def one_trait(name: str, traits: dict[str, Traits]) -> Any:
+def one_trait(name: str, traits: dict[str, Traits]) -> ReplyMetric:
     """A metric: whether a reply shows the right value of one trait."""
 
     def right(dialogue: Dialogue, reply: str) -> float:
@@ -132,7 +125,7 @@ def one_trait(name: str, traits: dict[str, Traits]) -> Any:
 
 def vars_of(traits: Traits) -> dict[str, str]:
     """Traits by name."""
-    return {name: getattr(traits, name) for name in ("expertise", "manner", "length", "domain")}
+    return {name: getattr(traits, name) for name in TRAITS}
 
 
 def summarise(

@@ -113,4 +113,3 @@ def _texts(corpus: Corpus, rows: Sequence[int] | np.ndarray) -> set[str]:
         dialogue = corpus.dialogue(int(row))
         found.update((dialogue.query, dialogue.reply))
     return found
-

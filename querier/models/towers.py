@@ -62,9 +62,7 @@ class ItemEncoder(nn.Module):
         """Items (..., H, E) to vectors (..., H, D)."""
         asked = self.project_in(self.dropout(self.centre_in(items.inputs, items.cluster)))
         answered = self.project_out(self.dropout(self.centre_out(items.outputs, items.cluster)))
-        return (
-            asked + answered + self.recency(recency_bucket(items.rank)) + self.responder(items.same_responder.long())
-        )
+        return asked + answered + self.recency(recency_bucket(items.rank)) + self.responder(items.same_responder.long())
 
 
 class PlainItemEncoder(nn.Module):

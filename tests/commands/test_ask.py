@@ -42,7 +42,9 @@ def test_an_unknown_querier_is_refused_with_the_nearest(work: Path, capsys: pyte
         (["query=Why?", "strength=-1"], "strength must be in"),
     ],
 )
-def test_what_is_missing_is_said(work: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+def test_what_is_missing_is_said(
+    work: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
     assert main(["ask", "run=run", *words]) == 2
     assert message in capsys.readouterr().err
 

@@ -55,7 +55,9 @@ def test_a_finished_run_is_not_replaced_unasked(work: Path, capsys: pytest.Captu
 
 def test_the_same_command_gives_the_same_bits(work: Path) -> None:
     assert main(["fit", *settings(work), "name=again"]) == 0
-    first, second = (load_file(work / "outputs" / name / "model" / "conditioner.safetensors") for name in ("run", "again"))
+    first, second = (
+        load_file(work / "outputs" / name / "model" / "conditioner.safetensors") for name in ("run", "again")
+    )
     assert all((first[name] == second[name]).all() for name in first)
 
 

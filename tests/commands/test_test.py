@@ -11,7 +11,10 @@ from querier.cli import main
 
 
 def test_results_name_the_model_and_the_settings(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["test", "run=run", "evaluation.generate=4", "evaluation.bootstrap=100", "evaluation.max_new_tokens=3"]) == 0
+    assert (
+        main(["test", "run=run", "evaluation.generate=4", "evaluation.bootstrap=100", "evaluation.max_new_tokens=3"])
+        == 0
+    )
     found = json.loads((work / "outputs" / "run" / "results.json").read_text())
     assert found["n"] > 0
     assert found["n_failed"] == 0

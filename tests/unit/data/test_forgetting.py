@@ -82,9 +82,7 @@ def test_forgetting_twice_is_forgetting_once(tmp_path: Path) -> None:
     assert first == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_kill_between_the_steps_is_mended_by_the_same_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_between_the_steps_is_mended_by_the_same_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made(tmp_path).folder
 
     def killed(*_: object) -> None:

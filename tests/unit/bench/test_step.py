@@ -1,0 +1,44 @@
+"""The step measurement says what it measured, with every default loss on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from querier.bench import step
+from querier.config import Config, DecoderConfig, TowersConfig
+
+TINY = {
+    "num_hidden_layers": 1,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "vocab_size": 300,
+    "tie_word_embeddings": True,
+}
+
+
+def config() -> Config:
+    towers = TowersConfig(width=16, heads=2, blocks=1, virtual_tokens=2, history=4, neighbours=2, rank=4)
+    return Config(decoder=DecoderConfig(layers=1, width=32, vocabulary=300), towers=towers)
+
+
+def test_all_losses_are_on_and_every_ratio_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "SMOLLM2_135M", TINY)
+    settings = config()
+    settings = replace(settings, loss=replace(settings.loss, swap_fraction=0.5))
+    found = step.measure_step(settings, [6], 2)
+    assert found["losses"] == ["lm", "specific", "general", "swap"]
+    assert set(found["ratio"]) == set(found["ratio_small"]) == {"6"}
+    assert found["rho"] == 0.5
+    assert all(value > 0 for times in found["seconds"].values() for value in times.values())
+
+
+def test_a_made_up_population_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
+    prepared = step.made_up(7, config(), tmp_path)
+    assert len(prepared.corpus.queriers) == 7
+    assert len(prepared.corpus) == 7 * step.DIALOGUES
+    assert (prepared.neighbours[prepared.corpus.rows_of(0)[-1]] >= 0).any()
