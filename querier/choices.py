@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Choice(str, Enum):
+class Choice(StrEnum):
     """An Enum whose text is its name."""
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class Reader(Choice):

@@ -35,6 +35,11 @@ usage: querier COMMAND [group=choice] [setting=value] [-m]
   querier fit --help                       every group and its choices
 """
 
+QUIET = (  # true of every run, and nothing that a user could act upon
+    ".*isinstance.treespec, LeafSpec.*",
+    "Checkpoint directory .* exists and is not empty",
+    "The number of training batches .* is smaller than the logging interval",
+)
 FREE_TEXT = ("query", "history", "input", "into", "run", "querier", "responder")
 
 
@@ -107,7 +112,9 @@ def _show_messages() -> None:
         logger.propagate = False
         # Lightning greets, advises and reports each of its settings; what matters of it we say ourselves.
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        for text in QUIET:
+            warnings.filterwarnings("ignore", message=text)
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # it resumes
 
 
 if __name__ == "__main__":

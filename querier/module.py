@@ -14,6 +14,7 @@ from querier.choices import Schedule
 from querier.config import Config, to_plain
 from querier.data.collate import collate
 from querier.data.requests import Request, Scored
+from querier.distributed import sum_over_processes
 from querier.losses import Sum, combine, lm_loss, swap_loss
 from querier.models.decoder import Decoder
 from querier.models.querier_model import QuerierModel
@@ -92,7 +93,7 @@ class QuerierModule(lightning.LightningModule):
         sums = torch.tensor(self._validation or [(0.0, 0, 0)], dtype=torch.float64, device=self.device).sum(0)
         self._validation.clear()
         if self.trainer.world_size > 1:
-            sums = self.all_gather(sums).reshape(-1, 3).sum(0)
+            sums = sum_over_processes(sums)
         nll, tokens, size = sums.tolist()
         values = {"val/nll_per_token": nll / max(1.0, tokens), "val/nll_per_byte": nll / max(1.0, size)}
         self.log_dict(values, prog_bar=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class TrainerConfig:
-    """Flags handed to `lightning.Trainer` as they are; meanings and defaults are Lightning's, but for those with a comment.
+    """Flags handed to `lightning.Trainer` as they are; meanings and defaults are Lightning's unless a comment differs.
 
     Loggers, callbacks, profilers and plugins are objects and have groups of their own.
     """

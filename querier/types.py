@@ -204,7 +204,7 @@ class Conditioning:
 
     Args:
         soft_prompt: Input embeddings that stand before the prompt, (B, T, W).
-        prefix: For each layer keys and values, each (B, heads, T, head size), before rotation.
+        prefix: For each layer keys and values, each (B, heads, T, head size), as its cache holds them.
         residual: For each layer a shift of the hidden states, (B, 1, W).
         explain: Numbers for the analyst by name: gate (B, T, 1), attention (B, T, 1 + H).
     """

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from querier.choices import Kind, SplitBy, Train
 from querier.config import Config, DataConfig, DecoderConfig
@@ -33,6 +32,7 @@ from querier.data.splits import split
 from querier.methods.prompts import renderer
 from querier.methods.registry import build_conditioner, fit_centres
 from querier.models.decoder import Decoder
+from querier.models.shapes import SMOLLM2_135M, random_decoder
 from querier.models.small import new_small_decoder, train_tokenizer
 from querier.module import QuerierModule
 from querier.types import Batch, Dialogue, Rendered, Tokens, Turn
@@ -42,16 +42,6 @@ DIALOGUES = 12  # of each querier
 TEXTS = 4096  # distinct ones
 CLUSTERS = 64
 WARMUP = 2  # steps that are not timed
-SMOLLM2 = LlamaConfig(
-    vocab_size=49_152,
-    hidden_size=576,
-    intermediate_size=1536,
-    num_hidden_layers=30,
-    num_attention_heads=9,
-    num_key_value_heads=3,
-    max_position_embeddings=2048,
-    tie_word_embeddings=True,
-)
 
 
 def measure_step(config: Config, queriers: Sequence[int], steps: int, progress: Progress) -> dict[str, Any]:
@@ -67,12 +57,15 @@ def measure_step(config: Config, queriers: Sequence[int], steps: int, progress: 
         `ratio` by number of queriers (LoRA on a decoder of SmolLM2-135M's shape, random weights), `ratio_small` (the
         small decoder, trained in full), the median `seconds` of each, `rho` and the `losses` that were on.
     """
-    ratio, ratio_small, seconds = {}, {}, {}
+    ratio: dict[str, float] = {}
+    ratio_small: dict[str, float] = {}
+    seconds: dict[str, dict[str, float]] = {}
     losses: list[str] = []
     for count in queriers:
         with tempfile.TemporaryDirectory() as folder:
             prepared = population(config, count, Path(folder))
-            for name, decoder in (("smollm2", large_decoder()), ("small", small_decoder(config))):
+            large = random_decoder(SMOLLM2_135M, DecoderConfig(train=Train.lora), 0)
+            for name, decoder in (("smollm2", large), ("small", small_decoder(config))):
                 tell = _teller(progress, f"{name}, {count} queriers", steps)
                 taken, losses = alternate(config, prepared, decoder, steps, tell)
                 seconds[f"{name}_{count}"] = {key: round(value, 4) for key, value in taken.items()}
@@ -181,14 +174,6 @@ class _RandomVectors:
         drawn = np.stack([np.random.default_rng(seed).standard_normal(self.size) for seed in seeds])
         unit: np.ndarray = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
         return unit.astype(np.float32)
-
-
-def large_decoder() -> Decoder:
-    """A decoder of SmolLM2-135M's shape with random weights and LoRA."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(SMOLLM2)
-    return Decoder(model, train_tokenizer(["text"], 300), DecoderConfig(train=Train.lora))
 
 
 def small_decoder(config: Config) -> Decoder:

@@ -41,7 +41,7 @@ def callbacks(config: Config, run: Run, validates: bool, progress: Progress) -> 
     if config.trainer.fast_dev_run:
         return made
     every = timedelta(seconds=SECONDS_BETWEEN_CHECKPOINTS)
-    made.append(ModelCheckpoint(**where, filename="last", train_time_interval=every))
+    made.append(LastCheckpoint(**where, filename="last", train_time_interval=every))
     if validates:
         monitor = config.stopping.monitor
         made.append(ModelCheckpoint(**where, filename="best", monitor=monitor, save_weights_only=True))
@@ -96,8 +96,8 @@ class MetricsFile(Logger):
         """Nothing: the run card holds the configuration."""
 
     def resume(self, step: int) -> None:
-        """Drop what was logged after the checkpoint that the run goes on from."""
-        self.rows = [row for row in self.rows if row["step"] <= step]
+        """Drop what was logged after the checkpoint that the run goes on from; steps count from 0."""
+        self.rows = [row for row in self.rows if row["step"] < step]
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -112,14 +112,16 @@ class MetricsFile(Logger):
     def save(self) -> None:
         """Write the file, not more often than every few seconds."""
         if time.monotonic() - self._written >= SECONDS_BETWEEN_WRITES:
-            self._write()
+            self.write()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write what is left."""
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
+    @rank_zero_only
+    def write(self) -> None:
+        """Write the file."""
         names = sorted({name for row in self.rows for name in row} - set(KEYS))
         text = io.StringIO()
         writer = csv.DictWriter(text, [*KEYS, *names], lineterminator="\n")
@@ -128,6 +130,40 @@ class MetricsFile(Logger):
             writer.writerow({name: _shown(name, value) for name, value in row.items()})
         write_atomic(self.path, text.getvalue())
         self._written = time.monotonic()
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """What an interrupted run goes on from, saved from time to time between two steps.
+
+    Where a validation follows a step, it is saved after the validation: Lightning would resume behind one that never
+    ran. `metrics.csv` reaches the disk first, so that it holds every step before the checkpoint.
+    """
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save, if it is time and nothing of the step is left to do."""
+        done = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+        validates = (done + 1) % trainer.val_check_batch == 0
+        accumulates = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
+        if not (trainer.is_last_batch or validates or accumulates):
+            super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Save, if it is time, after the epoch's validation."""
+        super().on_train_batch_end(trainer, module, None, None, 0)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Log and count the step that has just been done: Lightning does so only after this."""
+        checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] = trainer.global_step
+        values = {name: float(each) for name, each in trainer.callback_metrics.items() if name.startswith("train/")}
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                if trainer.global_step % trainer.log_every_n_steps == 0:
+                    logger.log_metrics({"epoch": trainer.current_epoch, **values}, trainer.global_step - 1)
+                logger.write()
 
 
 class Counts(Callback):

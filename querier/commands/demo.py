@@ -26,7 +26,7 @@ from querier.data.preparation import Prepared
 from querier.data.sample import CHANCE, TRAITS, Traits, admits, fact_right, read_traits, sample_folder, traits_of
 from querier.evaluation.evaluate import ReplyMetric
 from querier.evaluation.results import Result
-from querier.evaluation.swap import SwapPair
+from querier.evaluation.swap import swap_ceiling
 from querier.responder import Responder
 from querier.run import write_json
 from querier.types import Dialogue, Split
@@ -133,12 +133,17 @@ def summarise(
 ) -> dict[str, Any]:
     """What `summary.json` holds."""
     corpus = prepared.corpus
-    methods = {}
+
+    def could_have_got(row: int, querier: int) -> bool:
+        dialogue = corpus.dialogue(row)
+        return admits(traits[corpus.queriers[querier]], dialogue.query, dialogue.reply)
+
+    methods: dict[str, dict[str, float | int | None]] = {}
     for name, one in tested.items():
         found = one.result
-        values = {key: found[key] for key in SUMMARY}
+        values: dict[str, float | int | None] = {key: found[key] for key in SUMMARY}
         values |= {key: found[key] for key in found.metrics if key.startswith("trait_") and key.endswith("seen")}
-        values["swap_ceiling"] = swap_ceiling(prepared, found.pairs["cluster"], traits)
+        values["swap_ceiling"] = swap_ceiling(found.pairs["cluster"], could_have_got)
         counts = {key: found.counts[key] for key in ("n", "n_generated", "n_failed")}
         methods[name] = {**values, "steps": one.fitted.steps, "tokens": one.fitted.tokens, **counts}
     return {
@@ -151,21 +156,6 @@ def summarise(
         "chance": dict(CHANCE),
         "methods": methods,
     }
-
-
-def swap_ceiling(prepared: Prepared, pairs: Sequence[SwapPair], traits: dict[str, Traits]) -> float:
-    """Swap accuracy of an oracle that knows the traits: 1 where only the true querier's admit the reply, else ½.
-
-    Averaged as the swap accuracy is: over the draws of a dialogue first, then over dialogues.
-    """
-    corpus = prepared.corpus
-    by_row: dict[int, list[float]] = {}
-    for pair in pairs:
-        dialogue = corpus.dialogue(pair.row)
-        both = admits(traits[corpus.queriers[pair.querier]], dialogue.query, dialogue.reply)
-        by_row.setdefault(pair.row, []).append(0.5 if both else 1.0)
-    means = [sum(values) / len(values) for values in by_row.values()]
-    return sum(means) / max(1, len(means))
 
 
 def picture(prepared: Prepared, responder: Responder, traits: dict[str, Traits]) -> list[tables.Answer]:

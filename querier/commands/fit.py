@@ -164,15 +164,15 @@ def _train(
     if place.best.is_file() and trainer.checkpoint_callbacks:
         best = torch.load(place.best, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"], strict=False)
-        metrics[config.stopping.monitor] = _best_value(trainer, config.stopping)
+        metrics = _best_values(trainer, config.stopping)
     return metrics
 
 
-def _best_value(trainer: lightning.Trainer, stopping: StoppingConfig) -> float:
-    for callback in trainer.checkpoint_callbacks:
-        if getattr(callback, "monitor", None) == stopping.monitor:
-            return float(callback.best_model_score)  # type: ignore[attr-defined]  # of ModelCheckpoint
-    raise InputError(f"stopping.monitor={stopping.monitor} was never logged; choose one of val/nll_per_byte, per_token")
+def _best_values(trainer: lightning.Trainer, stopping: StoppingConfig) -> dict[str, float]:
+    """The values of the best validation, also where it was before an interruption; empty on all processes but one."""
+    rows = [row for logger in trainer.loggers if isinstance(logger, MetricsFile) for row in logger.rows]
+    best = min((row for row in rows if stopping.monitor in row), key=lambda row: row[stopping.monitor], default={})
+    return {name: value for name, value in best.items() if name.startswith("val/")}
 
 
 def _validate(trainer: lightning.Trainer, module: QuerierModule, data: QuerierData) -> dict[str, float]:

@@ -174,6 +174,18 @@ class QuerierData(lightning.LightningDataModule):
         self.train_batches = Batches(self.order, self.builder, config.loader.workers)
         self.validation_batches = ValidationBatches(requests, config, one_at_a_time)
 
+    def state_dict(self) -> dict[str, Any]:
+        """How far the epoch is; the trainer restores this before it asks for the loaders.
+
+        The trainer keeps the loaders' own state too, but does not restore it where `configure_optimizers` has asked
+        for the number of steps: the loaders are set up by then.
+        """
+        return {"train_batches": self.train_batches.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the batches that were handed out before the checkpoint."""
+        self.train_batches.load_state_dict(state_dict["train_batches"])
+
     def train_dataloader(self) -> Batches:
         """The training batches.
 

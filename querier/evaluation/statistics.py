@@ -29,7 +29,7 @@ FEWEST = 3  # queriers: with two, all weights are equal in more than 5 % of draw
 MOST = 4096  # queriers beyond this are put together at random; groups of whole queriers are independent as well
 BLOCK = 512  # queriers whose weights are drawn at a time: bounds the memory
 POWER = 0.8  # of the minimum detectable effect
-STEPS = 50  # of the bisection
+STEPS = 32  # of the bisection
 
 
 @dataclass(frozen=True)

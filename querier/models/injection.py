@@ -29,9 +29,9 @@ def shifted(layers: nn.ModuleList, shifts: Sequence[Tensor] | None) -> Iterator[
         shifts: One for each layer; None changes nothing.
     """
     handles = []
-    for layer, shift in zip(layers, shifts or (), strict=shifts is not None):
-        handles.append(layer.register_forward_hook(_adder(shift)))
     try:
+        for layer, shift in zip(layers, shifts or (), strict=shifts is not None):
+            handles.append(layer.register_forward_hook(_adder(shift)))
         yield
     finally:
         for handle in handles:

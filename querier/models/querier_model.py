@@ -62,7 +62,8 @@ class QuerierModel(nn.Module):
     def embed(self, history: Items) -> Tensor:
         """One query-free vector of each querier, the mean over T of the shrunk Z_s, (B, D)."""
         vectors, _ = self.read_history(history, None)
-        return self.shrinkage(vectors, history.mask.sum(1)).mean(1)
+        embedded: Tensor = self.shrinkage(vectors, history.mask.sum(1)).mean(1)
+        return embedded
 
     def condition(self, batch: Batch, strength: float = 1.0) -> Conditioning:
         """What the decoder reads for the batch's queriers; `strength` 0 equals no history, 1 is as trained."""

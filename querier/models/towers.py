@@ -62,7 +62,9 @@ class ItemEncoder(nn.Module):
         """Items (..., H, E) to vectors (..., H, D)."""
         asked = self.project_in(self.dropout(self.centre_in(items.inputs, items.cluster)))
         answered = self.project_out(self.dropout(self.centre_out(items.outputs, items.cluster)))
-        return asked + answered + self.recency(recency_bucket(items.rank)) + self.responder(items.same_responder.long())
+        place = self.recency(recency_bucket(items.rank)) + self.responder(items.same_responder.long())
+        read: Tensor = asked + answered + place
+        return read
 
 
 class PlainItemEncoder(nn.Module):
@@ -78,7 +80,8 @@ class PlainItemEncoder(nn.Module):
     def forward(self, items: Items) -> Tensor:
         """Items (..., N, E) to vectors (..., N, D)."""
         asked = self.project_in(self.dropout(items.inputs * self.scale))
-        return asked + self.project_out(self.dropout(items.outputs * self.scale))
+        read: Tensor = asked + self.project_out(self.dropout(items.outputs * self.scale))
+        return read
 
 
 class CosineAttention(nn.Module):
@@ -98,7 +101,7 @@ class CosineAttention(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(heads, 1, 1))
 
     def _split(self, vectors: Tensor) -> Tensor:
-        return vectors.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        return vectors.reshape(*vectors.shape[:-1], self.heads, -1).transpose(-3, -2)
 
     def forward(self, latents: Tensor, items: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Latents (B, T, D) read items (B, S, D) under mask (B, T, S); returns (B, T, D), weights (B, heads, T, S)."""

@@ -32,7 +32,7 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> N
         first.log_metrics({"train/loss": float(step)}, step)
     first.finalize("killed")
     second = MetricsFile(tmp_path / "metrics.csv")
-    second.resume(20)
+    second.resume(21)  # twenty-one steps were done, from 0 to 20
     second.log_metrics({"train/loss": 29.0}, 30)
     second.finalize("success")
     assert [row["train/loss"] for row in rows(tmp_path / "metrics.csv")] == ["10.0", "20.0", "29.0"]

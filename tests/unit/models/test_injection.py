@@ -60,8 +60,9 @@ def test_a_soft_prompt_stands_before_the_first_token_of_each_row() -> None:
 def test_hooks_are_gone_afterwards_also_after_an_error() -> None:
     decoder = tiny_decoder()
     shift = [torch.ones(1, 1, 32)] * 2
-    with pytest.raises(RuntimeError, match="inside"), shifted(decoder.layers, shift):
+    with shifted(decoder.layers, shift):
         assert all(layer._forward_hooks for layer in decoder.layers)
+    with pytest.raises(RuntimeError, match="inside"), shifted(decoder.layers, shift):
         raise RuntimeError("inside")
     assert not any(layer._forward_hooks for layer in decoder.layers)
     door = decoder.bare.get_output_embeddings()

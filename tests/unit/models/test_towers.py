@@ -135,12 +135,14 @@ def test_every_fusion_reads_both_sides_and_keeps_the_shape(choice: Fusion) -> No
     fused, gate = fusion(specific, general)
     assert fused.shape == (2, 3, 16)
     fused.square().sum().backward()
-    assert specific.grad is not None and specific.grad.abs().sum() > 0
-    assert general.grad is not None and general.grad.abs().sum() > 0
+    for side in (specific, general):
+        assert side.grad is not None
+        assert side.grad.abs().sum() > 0
     if choice is Fusion.gate:
         torch.testing.assert_close(fused, gate * specific + (1 - gate) * general)
 
 
+@torch.no_grad()
 def test_heads_give_unit_vectors_one_head_a_view_and_a_clamped_temperature() -> None:
     heads = ViewHeads(16, 0.1)
     vectors = torch.randn(5, 3, 16)

@@ -1,0 +1,106 @@
+"""A process that is killed and started again ends where an unbroken one ends, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import WordEncoder, dialogues, small_config, write_jsonl
+
+from querier.commands import callbacks, fit
+from querier.config import Config
+from querier.module import QuerierModule
+
+
+def in_a_child(work: Callable[[], object]) -> int:
+    """The wait status of a forked process that does `work`; it shares nothing with this one but the disk."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(7)  # it came to its end, or an error did
+    return os.waitpid(child, 0)[1]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def files(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob(pattern)) if path.is_file()}
+
+
+# training
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after each step, and an encoder that needs no weights."""
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(fit, "encoder", lambda config: WordEncoder())
+
+
+def config_of(folder: Path, **changes: Any) -> Config:
+    log = folder / "log.jsonl"
+    if not log.is_file():
+        write_jsonl(log, dialogues(6, 14))
+    settings = {"data": {"path": str(log)}, "trainer": {"max_epochs": 2, **changes.pop("trainer", {})}}
+    settings["trainer"] = {**vars(small_config(folder).trainer), **settings["trainer"]}
+    return small_config(folder, name="run", **settings, **changes)
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    run = folder / "outputs" / "run"
+    card = json.loads((run / "run.json").read_text())
+    shown = {name: card[name] for name in ("status", "steps", "tokens", "best")}
+    return {**shown, "metrics": (run / "metrics.csv").read_text(), **files(run, "model/**/*.safetensors")}
+
+
+def killing(monkeypatch: pytest.MonkeyPatch, hook: str, step: int) -> None:
+    """Kill the process when a hook of the module is called after `step` steps."""
+    original = getattr(QuerierModule, hook)
+
+    def hooked(self: QuerierModule, *args: Any) -> Any:
+        if self.global_step == step:
+            die()
+        return original(self, *args)
+
+    monkeypatch.setattr(QuerierModule, hook, hooked)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.usefixtures("every_step")
+def test_a_run_killed_anywhere_ends_as_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    steps = fit.run_fit(config_of(whole)).steps
+    assert steps % 2 == 0
+    epoch = steps // 2
+    assert epoch >= 3
+    kills = {
+        "mid_epoch": ("training_step", 2),
+        "before_validation": ("validation_step", epoch),
+        "after_validation": ("on_validation_epoch_end", epoch),
+        "second_epoch_begins": ("training_step", epoch),
+        "second_epoch": ("training_step", epoch + 1),
+        "last_validation": ("validation_step", steps),
+    }
+    for name, (hook, step) in kills.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            killing(patch, hook, step)
+            status = in_a_child(lambda folder=folder: fit.run_fit(config_of(folder)))
+        assert os.WIFSIGNALED(status), f"{name}: ended with {status}"
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        assert (folder / "outputs" / "run" / "checkpoints" / "last.ckpt").is_file()
+        fit.run_fit(config_of(folder))
+        found, wanted = outcome(folder), outcome(whole)
+        for key, value in wanted.items():
+            assert found[key] == value, f"{name}: {key}"
