@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -45,11 +47,22 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
         raise InputError(f"no command {command!r}; there are {', '.join(OPTIONS)}")
     register()
     try:
-        with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        with _alone(), hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             composed = hydra.compose(command, [_added(word) for word in overrides])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError(explain(error, command)) from error
     return typed(composed, command)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Set a running command's Hydra aside, so that a command can compose the options of another one."""
+    running = GlobalHydra.instance()
+    outer, running.hydra = running.hydra, None
+    try:
+        yield
+    finally:
+        running.hydra = outer
 
 
 def launch(command: str, arguments: Sequence[str], run: Callable[[Any], float | None]) -> None:

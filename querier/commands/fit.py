@@ -148,6 +148,7 @@ def _train(
     trainer: lightning.Trainer, module: QuerierModule, data: QuerierData, config: Config, place: Run
 ) -> dict[str, float]:
     """Train to the end, from the last checkpoint where there is one; leaves the best weights in the module."""
+    module.train()  # a decoder that was loaded is in evaluation mode, and Lightning leaves it there
     module.strict_loading = False  # checkpoints hold what is trained, not a frozen decoder
     last = place.last if place.last.is_file() else None
     if last is not None:

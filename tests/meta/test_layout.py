@@ -25,7 +25,7 @@ LEVELS = {
     "files": 0,
     "distributed": 0,
     "run": 0,
-    "losses": 1,
+    "losses": 0,  # pure functions of tensors, which the models call
     "neighbours": 1,
     "models": 1,
     "data": 2,
