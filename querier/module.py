@@ -50,8 +50,11 @@ class QuerierModule(lightning.LightningModule):
         sums["lm"] = lm_loss(log_prob, reply_mask(log_prob, batch.tokens))
         if batch.swap is not None and swapped is not None:
             sums["swap"] = self._swap(batch, log_prob, swapped)
-        weights = {"lm": 1.0, "specific": self.config.loss.specific, "general": self.config.loss.general}
-        return combine(sums, {**weights, "swap": self.config.loss.swap})
+        return combine(sums, self._weights())
+
+    def _weights(self) -> dict[str, float]:
+        loss = self.config.loss
+        return {"lm": 1.0, "specific": loss.specific, "general": loss.general, "swap": loss.swap}
 
     def _swap(self, batch: Batch, log_prob: Tensor, swapped: Conditioning) -> Sum:
         loss = self.config.loss
@@ -77,7 +80,9 @@ class QuerierModule(lightning.LightningModule):
                 f"the loss is {parts.total.item()} at step {self.global_step} ({_show(parts)}), rows "
                 f"{batch.rows.tolist()}; lower optim.lr or optim.decoder_lr, or look at these dialogues"
             )
-        values = {f"train/{name}": value.detach() for name, value in parts.parts.items()}
+        absent = torch.full_like(parts.total.detach(), math.nan)  # for a part left out the trainer would log its last value
+        trained = [name for name, weight in self._weights().items() if weight and (name == "lm" or self.conditioner)]
+        values = {f"train/{name}": parts.parts.get(name, absent).detach() for name in trained}
         self.log_dict({"train/loss": parts.total.detach(), **values}, batch_size=len(batch))
         return parts.total
 

@@ -157,7 +157,6 @@ def _train(
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.resume(step)
-    module.train()
     trainer.fit(module, data, ckpt_path=last, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt

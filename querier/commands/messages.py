@@ -38,6 +38,8 @@ def explain(error: Exception, command: str | None = None) -> str:
     if isinstance(cause, ValidationError):
         return _wrong_value(cause, _value(error))
     text = str(error)
+    if "raised while resolving interpolation: " in text:  # a resolver of ours refused: its own words say why
+        return text.partition("raised while resolving interpolation: ")[2].splitlines()[0]
     if "group override must be" in text:
         return f"a group takes the name of one of its files, not a number or a list: {text}"
     if "Ambiguous value" in text:

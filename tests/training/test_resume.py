@@ -90,6 +90,7 @@ def test_a_run_killed_anywhere_ends_as_an_unbroken_one(tmp_path: Path, monkeypat
         "second_epoch_begins": ("training_step", epoch),
         "second_epoch": ("training_step", epoch + 1),
         "last_validation": ("validation_step", steps),
+        "trained": ("state_dict", steps),
     }
     for name, (hook, step) in kills.items():
         folder = tmp_path / name

@@ -40,8 +40,8 @@ def test_the_centres_come_from_the_pool_and_from_nothing_else(tmp_path: Path) ->
     fit_centres(whole, prepared)
     outside = prepared.corpus.rows_in(Split.VALIDATION, Split.TEST)
     assert len(outside)
-    prepared.query_row[outside] = 0  # other texts than they have
-    prepared.reply_row[outside] = 0
+    prepared.query_row, prepared.reply_row = prepared.query_row.copy(), prepared.reply_row.copy()
+    prepared.query_row[outside] = prepared.reply_row[outside] = 0  # other texts than they have
     fit_centres(pool_alone, prepared)
     for one, other in zip(whole.items.centre_in.buffers(), pool_alone.items.centre_in.buffers(), strict=True):
         assert torch.equal(one, other)
