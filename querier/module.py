@@ -80,7 +80,7 @@ class QuerierModule(lightning.LightningModule):
                 f"the loss is {parts.total.item()} at step {self.global_step} ({_show(parts)}), rows "
                 f"{batch.rows.tolist()}; lower optim.lr or optim.decoder_lr, or look at these dialogues"
             )
-        absent = torch.full_like(parts.total.detach(), math.nan)  # for a part left out the trainer would log its last value
+        absent = torch.full_like(parts.total.detach(), math.nan)  # or the trainer would log a part's last value again
         trained = [name for name, weight in self._weights().items() if weight and (name == "lm" or self.conditioner)]
         values = {f"train/{name}": parts.parts.get(name, absent).detach() for name in trained}
         self.log_dict({"train/loss": parts.total.detach(), **values}, batch_size=len(batch))
@@ -127,7 +127,8 @@ class QuerierModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what is trained or fitted; a frozen decoder's weights are found where they came from."""
-        frozen = {f"decoder.{name}" for name, value in self.decoder.named_parameters() if not value.requires_grad}
+        weights = self.decoder.named_parameters(remove_duplicate=False)  # tied ones stand in the state under both names
+        frozen = {f"decoder.{name}" for name, value in weights if not value.requires_grad}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in frozen}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -206,7 +207,10 @@ def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Pa
         if module.conditioner is not None:
             state = {name: value.contiguous().cpu() for name, value in module.conditioner.state_dict().items()}
             save_file(state, new / "conditioner.safetensors")
-        parts = {"config": to_plain(config), "size": size, "threshold": float(clusters.threshold)}
+        # Paths and names of queriers belong to the run and its machine, not to a model that is handed on.
+        data = replace(config.data, path="", unseen=0.0)
+        plain = to_plain(replace(config, name=None, output="", cache="", data=data))
+        parts = {"config": plain, "size": size, "threshold": float(clusters.threshold)}
         (new / PARTS).write_text(json.dumps(parts, indent=2))
         decoder = config.decoder.path or "small, from scratch"
         text = CARD.format(

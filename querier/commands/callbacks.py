@@ -156,8 +156,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Log and count the step that has just been done: Lightning does so only after this."""
-        checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] = trainer.global_step
+        """Log the step that has just been done and write the file: Lightning logs it only after this."""
         values = {name: float(each) for name, each in trainer.callback_metrics.items() if name.startswith("train/")}
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):

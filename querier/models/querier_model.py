@@ -37,12 +37,14 @@ class QuerierModel(nn.Module):
         self.items = ItemEncoder(clusters, size, towers)
         self.specific = Tower(size, towers)
         self.shrinkage = Shrinkage(towers)
-        self.specific_heads = ViewHeads(towers.width, config.loss.temperature)
+        if self.loss.specific:  # weights that no loss reads would stop several processes from training together
+            self.specific_heads = ViewHeads(towers.width, self.loss.temperature)
         self.has_general = towers.general
         if towers.general:
             self.pool_items = PlainItemEncoder(size, towers)
             self.general = Tower(size, towers)
-            self.general_heads = ViewHeads(towers.width, config.loss.temperature)
+            if self.loss.general:
+                self.general_heads = ViewHeads(towers.width, self.loss.temperature)
             self.fusion = build_fusion(towers.fusion, towers.width, towers.heads)
         self.head = build_head(
             config.conditioning.kind,
@@ -118,8 +120,13 @@ class QuerierModel(nn.Module):
         masks = batch.neighbours.mask[None]
         if pairs is not None and self.loss.general:
             masks = torch.cat([masks, pairs.neighbour_views])
-        encoded = self.pool_items(batch.neighbours)
-        vectors: Tensor = self.general(encoded, masks.transpose(0, 1), batch.query)[0]
+        return self._read_neighbours(batch.query, batch.neighbours, masks.transpose(0, 1))
+
+    def _read_neighbours(self, query: Tensor, neighbours: Items, masks: Tensor) -> Tensor:
+        """Z_g of queries (B, E) under masks (B, R, N) of their neighbours (B, N), (B, R, T, D)."""
+        items = torch.cat([self.pool_items.asked(query)[:, None], self.pool_items(neighbours)], 1)
+        seen = torch.cat([masks.new_ones(*masks.shape[:2], 1), masks], 2)  # every reading sees the current turn
+        vectors: Tensor = self.general(items, seen, query)[0]
         return vectors
 
     def _specific_loss(self, batch: Batch, pairs: Contrastive, views: Tensor) -> Sum:
@@ -145,8 +152,8 @@ class QuerierModel(nn.Module):
     def _general_loss(self, batch: Batch, pairs: Contrastive, views: Tensor) -> Sum:
         rows, queries = pairs.own_mask.shape
         own = _flat(pairs.own_neighbours)
-        read, _ = self.general(self.pool_items(own), own.mask[:, None], pairs.own_query.flatten(0, 1))
-        others = read[:, 0].unflatten(0, (rows, queries))
+        read = self._read_neighbours(pairs.own_query.flatten(0, 1), own, own.mask[:, None])
+        others = read[:, 0].reshape(rows, queries, *read.shape[2:])
         heads = self.general_heads
         return general_loss(
             heads(views[:, 0], 0),

@@ -77,10 +77,14 @@ class PlainItemEncoder(nn.Module):
         self.dropout = nn.Dropout(config.feature_dropout)
         self.scale = math.sqrt(size)  # a unit vector of E coordinates has RMS 1/√E
 
+    def asked(self, queries: Tensor) -> Tensor:
+        """Embeddings of what is asked (..., E) alone to vectors (..., D): a question without an answer yet."""
+        read: Tensor = self.project_in(self.dropout(queries * self.scale))
+        return read
+
     def forward(self, items: Items) -> Tensor:
         """Items (..., N, E) to vectors (..., N, D)."""
-        asked = self.project_in(self.dropout(items.inputs * self.scale))
-        read: Tensor = asked + self.project_out(self.dropout(items.outputs * self.scale))
+        read: Tensor = self.asked(items.inputs) + self.project_out(self.dropout(items.outputs * self.scale))
         return read
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from planted import WordEncoder, dialogues, small_config, write_jsonl
 
 from querier.commands import callbacks, fit
-from querier.config import Config
+from querier.config import Config, DataConfig
+from querier.data.preparation import prepare
+from querier.data.records import Corpus
+from querier.data.splits import split
 from querier.module import QuerierModule
 
 
@@ -105,3 +112,73 @@ def test_a_run_killed_anywhere_ends_as_an_unbroken_one(tmp_path: Path, monkeypat
         found, wanted = outcome(folder), outcome(whole)
         for key, value in wanted.items():
             assert found[key] == value, f"{name}: {key}"
+
+
+# preparing
+
+
+def prepare_here(folder: Path, kill_at: int | None = None) -> int:
+    """Prepare, killed at the given report of progress; returns how many there were."""
+    config = small_config(folder)
+    corpus, _ = split(Corpus.build(dialogues(8, 20)), DataConfig())
+    reports = 0
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal reports
+        reports += 1
+        if reports == kill_at:
+            die()
+
+    prepare(corpus, WordEncoder(), config, folder, progress)
+    return reports
+
+
+def test_a_preparation_killed_anywhere_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    reports = prepare_here(tmp_path / "whole")
+    assert reports >= 3
+    wanted = files(tmp_path / "whole", "**/[!.]*.npy") | files(tmp_path / "whole", "embeddings/*/*")
+    killed = tmp_path / "killed"
+    for kill_at in range(1, reports + 1):  # again and again in the same folder, each time a bit further
+        status = in_a_child(lambda kill_at=kill_at: prepare_here(killed, kill_at))
+        if not os.WIFSIGNALED(status):
+            break  # what was kept left less to do
+        assert not list(killed.glob("prepared/[!.]*/prepared.json"))
+    prepare_here(killed)
+    found = files(killed, "**/[!.]*.npy") | files(killed, "embeddings/*/*")
+    assert found == wanted
+    assert not [path for path in (killed / "prepared").iterdir() if path.name.endswith(".part")]
+
+
+@pytest.mark.slow
+def test_the_command_killed_while_it_encodes_goes_on(tmp_path: Path) -> None:
+    made = dialogues(60, 40, personal=False)  # 4800 different texts, more than are written at once
+    log = write_jsonl(tmp_path / "log.jsonl", made)
+
+    def start(folder: str) -> subprocess.Popen[bytes]:
+        words = [f"data.path={log}", f"cache={tmp_path / folder}", f"output={tmp_path / 'out'}", "encoder.max_length=8"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "querier.cli", "prepare", *words],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    assert start("whole").wait(timeout=900) == 0
+    killed = start("killed")
+    deadline = time.monotonic() + 600
+    while killed.poll() is None and time.monotonic() < deadline:
+        if sum(path.stat().st_size for path in (tmp_path / "killed").glob("embeddings/*/keys.bin")):
+            break
+        time.sleep(0.02)
+    assert killed.poll() is None, "it ended before it could be killed"
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not list((tmp_path / "killed").glob("prepared/*/prepared.json"))
+    assert start("killed").wait(timeout=900) == 0
+    for pattern in ("prepared/*/*.npy", "embeddings/*/keys.bin"):
+        assert files(tmp_path / "killed", pattern) == files(tmp_path / "whole", pattern)
+    vectors = [
+        np.frombuffer(next((tmp_path / name).glob("embeddings/*/vectors.f16")).read_bytes(), np.float16)
+        for name in ("whole", "killed")
+    ]
+    assert np.array_equal(*vectors)

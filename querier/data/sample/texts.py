@@ -38,14 +38,19 @@ LEAD_INS: Final[dict[str, tuple[str, ...]]] = {
     "expert": ("strictly speaking,", "in technical terms,", "more formally,"),
 }
 
+# Each points to a book, so that what the long replies share is a matter of content and not of length alone.
 CLOSINGS: Final[dict[str, tuple[str, ...]]] = {
     "warm": (
-        "Ask me again any time, my friend.",
-        "I hope that makes your day brighter.",
-        "It was a pleasure to tell you.",
+        "Do borrow the library book on it, my friend.",
+        "You will love the library book about it, dear.",
+        "I would gladly lend you a library book on it.",
     ),
-    "neutral": ("That covers the question.", "This is the usual account.", "Nothing else is needed here."),
-    "terse": ("That is all.", "Done.", "Next question."),
+    "neutral": (
+        "The library has a book on this.",
+        "A library book covers the rest.",
+        "More stands in the library book.",
+    ),
+    "terse": ("More in the library book.", "See the library book.", "Rest in a library book."),
 }
 
 COMPARISONS: Final[dict[str, tuple[str, ...]]] = {

@@ -140,7 +140,7 @@ def test_oracle_reads_nothing_into_a_contradiction() -> None:
     assert traits_of(f"Fact: put simply, {facet.expert}.")["expertise"] is None
     assert traits_of(f"Fact: {facet.expert}.")["expertise"] == "expert"
     assert (
-        traits_of(f"Fact: {facet.lay}. Picture soup simmering in a heavy pot. That covers the question.")["manner"]
+        traits_of(f"Fact: {facet.lay}. Picture soup simmering in a heavy pot. The library has a book on this.")["manner"]
         is None
     )
     assert traits_of("like soup simmering in a heavy pot, a ship riding out the swell")["domain"] is None

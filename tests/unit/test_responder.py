@@ -1,0 +1,163 @@
+"""A trained run answers whoever asks, and a saved model holds nothing of anybody."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from planted import WordEncoder, dialogues, small_config, write_jsonl
+
+from querier import responder
+from querier.choices import Kind
+from querier.commands import fit
+from querier.config import Config
+from querier.errors import InputError
+from querier.responder import Responder
+
+PAST = [("how does bread work briefly", "bread works slowly"), ("how does snow work briefly", "snow works slowly")]
+
+
+def config_of(folder: Path) -> Config:
+    config = small_config(folder, name="run")
+    data = replace(config.data, path=str(folder / "log.jsonl"), unseen=["q7"])
+    return replace(config, data=data, trainer=replace(config.trainer, max_epochs=1))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    write_jsonl(folder / "log.jsonl", dialogues(8, 12))
+    config = config_of(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "encoder", lambda _: WordEncoder())
+        fit.run_fit(config)
+        fit.run_fit(replace(config, name="ft", method="ft", conditioning=replace(config.conditioning, kind=Kind.none)))
+    return folder / "outputs"
+
+
+@pytest.fixture(autouse=True)
+def words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responder, "SentenceEncoder", lambda _: WordEncoder())
+
+
+@pytest.fixture
+def loaded(runs: Path) -> Responder:
+    return Responder.load(runs / "run")
+
+
+def test_it_answers_alone_as_in_company(loaded: Responder) -> None:
+    queries, names = ["how does bread work", "how do tides work now"], ["q1", "q2"]
+    replies = loaded.respond_all(queries, names, [None, None], max_new_tokens=5)
+    assert replies == [loaded.respond(*pair, max_new_tokens=5) for pair in zip(queries, names, strict=True)]
+
+
+def test_a_known_querier_brings_their_history_oldest_first(loaded: Responder) -> None:
+    assert loaded.prepared is not None
+    corpus = loaded.prepared.corpus
+    rows = corpus.rows_of(corpus.queriers.index("q3") if isinstance(corpus.queriers, list) else 3)
+    found = [(item.query, item.reply) for item in loaded.history_of("q3")]
+    told = [(corpus.dialogue(int(row)).query, corpus.dialogue(int(row)).reply) for row in rows]
+    assert found == told[-loaded.config.towers.history :]
+    request = loaded.request("how does rust work", "q3")
+    assert np.allclose(request.history.outputs[0], WordEncoder()([found[-1][1]])[0], atol=1e-3)
+
+
+def test_a_history_that_is_given_stands_instead_of_the_known_one(loaded: Responder) -> None:
+    assert len(loaded.request("how does rust work", "q3", PAST).history) == 2
+    assert len(loaded.request("how does rust work", "q3", []).history) == 0
+    newest = loaded.request("how does rust work", "q3", PAST).history.outputs[0]
+    assert np.allclose(newest, WordEncoder()([PAST[-1][1]])[0])
+
+
+def test_an_unknown_querier_is_answered_as_one_without_history(loaded: Responder) -> None:
+    assert loaded.history_of("nobody") == []
+    assert loaded.request("how does rust work", "nobody").querier == -1
+    assert loaded.respond("how does rust work", "nobody", max_new_tokens=4) == loaded.respond(
+        "how does rust work", "nobody", history=[], max_new_tokens=4
+    )
+
+
+def test_strength_zero_answers_as_without_history(loaded: Responder) -> None:
+    assert loaded.module.conditioner is not None
+    prompts = []
+    for history, strength in ((PAST, 0.0), ([], 1.0), (PAST, 1.0)):
+        request = loaded.request("how does rust work", "q3", history)
+        ((_, batch),) = loaded.module._batches([request], None, prompt_only=True)
+        with torch.no_grad():
+            prompts.append(loaded.module.conditioner.condition(batch, strength).soft_prompt)
+    zero, empty, whole = prompts
+    assert torch.equal(zero, empty)
+    assert not torch.allclose(whole, empty, atol=1e-4)
+
+
+def test_what_is_added_is_remembered_until_it_is_forgotten(loaded: Responder) -> None:
+    before = loaded.history_of("q3")
+    loaded.add_history("q3", "how does iron work", "iron works")
+    loaded.add_history("new", "how does iron work", "iron works")
+    assert [item.query for item in loaded.history_of("q3")] == [*(item.query for item in before), "how does iron work"]
+    assert len(loaded.request("how does rust work", "new").history) == 1
+    assert len(loaded.request("how does rust work", "q3").history) == loaded.config.towers.history  # the newest ones
+    loaded.forget("q3")
+    loaded.forget("new")
+    loaded.forget("new")
+    assert loaded.history_of("q3") == before
+    assert loaded.history_of("new") == []
+
+
+def test_vectors_of_queriers(loaded: Responder) -> None:
+    names = ["q1", "q2", "nobody"]
+    vectors = loaded.embed_queriers(names)
+    assert vectors.shape == (3, loaded.config.towers.width)
+    assert vectors.dtype == np.float32
+    assert np.allclose(vectors[1], loaded.embed_queriers(["q2"])[0], atol=1e-5)
+    assert not np.allclose(vectors[0], vectors[1], atol=1e-4)
+    assert loaded.module.conditioner is not None
+    assert np.allclose(vectors[2], loaded.module.conditioner.shrinkage.prior.detach().mean(0), atol=1e-6)
+    assert loaded.embed_queriers([]).shape == (0, loaded.config.towers.width)
+
+
+def test_a_method_without_towers_has_no_vectors(runs: Path) -> None:
+    with pytest.raises(InputError, match=r"method ft has no vectors.*querier"):
+        Responder.load(runs / "ft").embed_queriers(["q1"])
+
+
+def test_a_saved_model_answers_the_same_and_holds_nothing_of_anybody(loaded: Responder, tmp_path: Path) -> None:
+    loaded.save_pretrained(tmp_path / "model")
+    again = Responder.from_pretrained(tmp_path / "model")
+    assert again.prepared is None
+    assert again.history_of("q3") == []
+    for history in (PAST, []):
+        requests = [each.request("how does rust work", "Zoe", history) for each in (loaded, again)]
+        bare = [replace(request, neighbours=requests[1].neighbours) for request in requests]  # none without a corpus
+        known = replace(bare[0].rendered, reply="rust works slowly", names=bare[1].rendered.names)
+        first, second = (
+            each.module.score([replace(request, rendered=known)])[0]
+            for each, request in zip((loaded, again), bare, strict=True)
+        )
+        assert first.log_prob == second.log_prob
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "model").rglob("*") if path.is_file())
+    for one in dialogues(8, 12):
+        assert one.query.encode() not in kept
+        assert one.reply.encode() not in kept
+    assert b"log.jsonl" not in kept
+    assert b'"q7"' not in (tmp_path / "model" / "parts.json").read_bytes()
+    assert not list((tmp_path / "model").rglob("*.bin")) + list((tmp_path / "model").rglob("*.pt"))
+
+
+def test_wrong_folders_and_queries_are_refused(loaded: Responder, runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not a run.*querier fit"):
+        Responder.load(tmp_path)
+    with pytest.raises(InputError, match=r"holds no model.*parts\.json"):
+        Responder.from_pretrained(tmp_path)
+    for query in ("", "  \n"):
+        with pytest.raises(InputError, match="query is empty"):
+            loaded.respond(query, "q1")
+    copied = shutil.copytree(runs / "run", tmp_path / "run")
+    card = copied / "run.json"
+    card.write_text(card.read_text().replace(str(runs.parent / "cache"), str(tmp_path / "gone")))
+    with pytest.raises(InputError, match=r"prepared corpus .* is gone"):
+        Responder.load(copied)
