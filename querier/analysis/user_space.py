@@ -61,11 +61,11 @@ def map_2d(vectors: np.ndarray, method: str = "pca", seed: int = 0) -> np.ndarra
     """
     vectors = _checked(vectors, 3)
     if method == "pca":
-        from sklearn.decomposition import PCA  # type: ignore[import-untyped]
+        from sklearn.decomposition import PCA
 
         return _array(PCA(min(2, *vectors.shape), random_state=seed).fit_transform(vectors), 2)
     if method == "tsne":
-        from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+        from sklearn.manifold import TSNE
 
         perplexity = min(30.0, (len(vectors) - 1) / 3)
         return _array(TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors), 2)
@@ -128,7 +128,7 @@ def same_querier_auc(first: np.ndarray, second: np.ndarray) -> float:
 
 def silhouette(vectors: np.ndarray, labels: Sequence[str]) -> float | None:
     """Mean silhouette of a label's groups by cosine, in [−1, 1]; None where all or none share a value."""
-    from sklearn.metrics import silhouette_score  # type: ignore[import-untyped]
+    from sklearn.metrics import silhouette_score
 
     kinds = len(set(labels))
     if not 2 <= kinds < len(labels):
@@ -214,10 +214,10 @@ def numbers(
 
 def _predict(vectors: np.ndarray, wanted: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A prediction for each querier from those of the other folds, (Q,)."""
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # type: ignore[import-untyped]
-    from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
-    from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     folds = StratifiedKFold(
         min(FOLDS, int(np.bincount(wanted).min())), shuffle=True, random_state=int(generator.integers(2**31))

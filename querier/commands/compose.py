@@ -82,6 +82,7 @@ def launch(command: str, arguments: Sequence[str], run: Callable[[Any], float | 
     def job(config: DictConfig) -> float | None:
         nonlocal started
         started = True
+        sys.argv = [shown[0], command, *_of_this_job(arguments)]  # what a trainer that starts processes repeats
         try:
             return run(placed(typed(config, command)))
         except InputError as error:
@@ -100,6 +101,14 @@ def launch(command: str, arguments: Sequence[str], run: Callable[[Any], float | 
         raise InputError(explain(error, command)) from error
     finally:
         sys.argv = shown
+
+
+def _of_this_job(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments of one job, which in a sweep are its own values."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode is RunMode.MULTIRUN:
+        return list(hydra_config.overrides.task)
+    return arguments
 
 
 class Refusal(SystemExit):

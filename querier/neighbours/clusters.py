@@ -190,7 +190,7 @@ def balance(vectors: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _silhouette(vectors: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> float:
-    from sklearn.metrics import silhouette_score  # type: ignore[import-untyped]  # it has no type hints
+    from sklearn.metrics import silhouette_score
 
     kinds = len(np.unique(labels[rows]))
     if not 1 < kinds < len(rows):

@@ -12,7 +12,6 @@ from querier.commands.progress import Progress, clock
 
 
 def test_without_a_terminal_the_end_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("querier").propagate = True
     with caplog.at_level(logging.INFO, logger="querier"), Progress(console=Console(file=io.StringIO())) as progress:
         for done in (*range(1, 6), 5):
             progress("read", done, 5, "val 1.0")
