@@ -144,7 +144,8 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         """Save, if it is time and nothing of the step is left to do."""
         done = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
-        validates = (done + 1) % trainer.val_check_batch == 0
+        every = trainer.val_check_batch
+        validates = every is not None and (done + 1) % every == 0
         accumulates = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
         if not (trainer.is_last_batch or validates or accumulates):
             super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
@@ -160,7 +161,7 @@ class LastCheckpoint(ModelCheckpoint):
         values = {name: float(each) for name, each in trainer.callback_metrics.items() if name.startswith("train/")}
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
-                if trainer.global_step % trainer.log_every_n_steps == 0:
+                if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # Lightning sets it
                     logger.log_metrics({"epoch": trainer.current_epoch, **values}, trainer.global_step - 1)
                 logger.write()
 

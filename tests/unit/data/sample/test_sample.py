@@ -139,10 +139,8 @@ def test_oracle_reads_nothing_into_a_contradiction() -> None:
     facet = texts.FACETS[0]
     assert traits_of(f"Fact: put simply, {facet.expert}.")["expertise"] is None
     assert traits_of(f"Fact: {facet.expert}.")["expertise"] == "expert"
-    assert (
-        traits_of(f"Fact: {facet.lay}. Picture soup simmering in a heavy pot. The library has a book on this.")["manner"]
-        is None
-    )
+    pictured = f"Fact: {facet.lay}. Picture soup simmering in a heavy pot. The library has a book on this."
+    assert traits_of(pictured)["manner"] is None
     assert traits_of("like soup simmering in a heavy pot, a ship riding out the swell")["domain"] is None
     assert traits_of("") == dict.fromkeys(TRAITS)
     assert facet_of("What is the meaning of life?") is None
