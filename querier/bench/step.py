@@ -2,7 +2,7 @@
 
 Both are taken in turn, step by step, in one process, so that a noisy machine disturbs both alike. A step is all that
 training does: build the batch, forward, backward, clip, update. The population is made up: random vectors, so many
-queriers, twelve dialogues each.
+queriers, six dialogues each.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from querier.module import QuerierModule
 from querier.types import Batch, Dialogue, Rendered, Tokens, Turn
 
 LENGTH, REPLY = 128, 64  # tokens of prompt and reply, and of the reply alone
-DIALOGUES = 12  # of each querier
+DIALOGUES = 6  # of each querier
 TEXTS = 4096  # distinct ones
 CLUSTERS = 64
 WARMUP = 2  # steps that are not timed
