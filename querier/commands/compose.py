@@ -111,6 +111,11 @@ def _of_this_job(arguments: Sequence[str]) -> Sequence[str]:
     return arguments
 
 
+def job_overrides() -> list[str] | None:
+    """The overrides of the command that runs; None from Python."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+
+
 class Refusal(SystemExit):
     """An `InputError` on its way out of Hydra."""
 

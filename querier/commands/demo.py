@@ -15,7 +15,7 @@ from typing import Any
 
 from querier.commands import demo_tables as tables
 from querier.commands.base import base_folder
-from querier.commands.compose import compose
+from querier.commands.compose import compose, job_overrides
 from querier.commands.fit import FitResult, build_requests, plain_config, run_fit
 from querier.commands.options import DemoOptions
 from querier.commands.prepare import run_prepare
@@ -26,6 +26,7 @@ from querier.data.preparation import Prepared
 from querier.data.sample import CHANCE, TRAITS, Traits, admits, fact_right, read_traits, sample_folder, traits_of
 from querier.evaluation.evaluate import ReplyMetric
 from querier.evaluation.results import Result
+from querier.evaluation.scoring import blinded
 from querier.evaluation.swap import swap_ceiling
 from querier.responder import Responder
 from querier.run import write_json
@@ -94,10 +95,11 @@ def run(options: DemoOptions) -> None:
 
 
 def method_config(name: str, config: Config) -> Config:
-    """The demo's configuration of one method: what `querier fit experiment=demo method=...` composes."""
-    composed: Config = plain_config(compose("fit", ["experiment=demo", f"method={name}"]))
-    keep = {part: getattr(config, part) for part in ("seed", "output", "cache", "data", "decoder", "evaluation")}
-    return replace(composed, trainer=config.trainer, **keep, name=name)
+    """What `querier fit experiment=demo method=...` composes with the demo's own overrides, in the demo's folder."""
+    given = [word for word in job_overrides() or [] if not word.startswith(("method=", "methods="))]
+    experiment = [] if any(word.startswith("experiment=") for word in given) else ["experiment=demo"]
+    composed: Config = plain_config(compose("fit", [*experiment, *given, f"method={name}"]))
+    return replace(composed, output=config.output, cache=config.cache, name=name)
 
 
 def reply_metrics(traits: dict[str, Traits]) -> dict[str, ReplyMetric]:
@@ -170,9 +172,8 @@ def picture(prepared: Prepared, responder: Responder, traits: dict[str, Traits])
         if chosen:
             break
     requests = build_requests(prepared, responder.config)
-    replies = responder.module.generate(
-        [requests.matched(row) for row in chosen], responder.config.evaluation.max_new_tokens
-    )
+    asked_again = [blinded(requests.matched(row)) for row in chosen]
+    replies = responder.module.generate(asked_again, responder.config.evaluation.max_new_tokens)
     answers = []
     for row, reply in zip(chosen, replies, strict=True):
         dialogue = corpus.dialogue(row)

@@ -7,19 +7,18 @@ of the reply) and `querier/losses.py`. Batches come from `querier/data/datamodul
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
 
 from querier.commands.base import base_folder
 from querier.commands.callbacks import Counts, MetricsFile, callbacks, loggers
+from querier.commands.compose import job_overrides
 from querier.commands.options import FitOptions
 from querier.commands.prepare import encoder, prepare_corpus, read_corpus
 from querier.commands.progress import Progress
@@ -192,7 +191,7 @@ def _finish(result: FitResult, module: QuerierModule, prepared: Prepared, encode
         tokens=result.tokens,
         seconds={name: round(value, 2) for name, value in result.seconds.items()},
         best=result.metrics,
-        job=_job(),
+        job=job_overrides(),
     )
 
 
@@ -204,12 +203,3 @@ def _ranked(config: Config) -> Config:
 
 def _scratch(config: Config) -> Path:
     return Path(config.cache) / "scratch"
-
-
-def _job() -> Any:
-    """The overrides of the command line that made the run; None from Python."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return None
-    return json.loads(json.dumps(list(HydraConfig.get().overrides.task)))
