@@ -28,6 +28,8 @@ from querier.choices import (
 from querier.errors import InputError
 from querier.trainer_config import TrainerConfig
 
+MONITORED = ("val/nll_per_byte", "val/nll_per_token")  # what a validation logs
+
 
 def check_range(name: str, value: float, low: float, high: float = float("inf"), hint: str = "") -> None:
     """Refuse a number outside [low, high].
@@ -61,6 +63,7 @@ class DataConfig:
             check_range("data.unseen", self.unseen, 0.0, 0.9, "a share of the queriers, or a list of names")
         if self.limit is not None:
             check_range("data.limit", self.limit, 1)
+        check_range("data.split_seed", self.split_seed, 0)
 
 
 @dataclass
@@ -113,6 +116,7 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         check_range("decoder.lora_rank", self.lora_rank, 1)
         check_range("decoder.max_length", self.max_length, 16)
+        check_range("decoder.layers", self.layers, 1)
         check_range("decoder.vocabulary", self.vocabulary, 300)
         check_range("decoder.dropout", self.dropout, 0.0, 0.9)
         if self.dtype not in ("float32", "bfloat16"):
@@ -162,6 +166,8 @@ class ClustersConfig:
     def __post_init__(self) -> None:
         if self.n_clusters != "auto" and not (self.n_clusters.isdigit() and int(self.n_clusters) >= 1):
             raise InputError(f"clusters.n_clusters must be `auto` or a number >= 1, got {self.n_clusters!r}")
+        check_range("clusters.sample", self.sample, 1)
+        check_range("clusters.seed", self.seed, 0)
 
 
 @dataclass
@@ -178,6 +184,7 @@ class ContrastConfig:
         check_range("contrast.k", self.k, 1)
         check_range("contrast.nearest", self.nearest, 1)
         check_range("contrast.history", self.history, 1)
+        check_range("contrast.false_negative", self.false_negative, 0.0, 2.0)
 
 
 @dataclass
@@ -199,6 +206,7 @@ class LossConfig:
         for name in ("specific", "general", "swap"):
             check_range(f"loss.{name}", getattr(self, name), 0.0)
         check_range("loss.swap_fraction", self.swap_fraction, 0.0, 1.0)
+        check_range("loss.swap_margin", self.swap_margin, 0.0)
         check_range("loss.temperature", self.temperature, 0.01, 1.0, "typical values are 0.02 to 0.2")
 
 
@@ -273,6 +281,8 @@ class StoppingConfig:
     patience: int = 0  # validations without a better value; 0 never stops early
 
     def __post_init__(self) -> None:
+        if self.monitor not in MONITORED:
+            raise InputError(f"stopping.monitor must be {' or '.join(MONITORED)}, got {self.monitor!r}")
         check_range("stopping.patience", self.patience, 0)
 
 
@@ -294,6 +304,9 @@ class EvaluationConfig:
             raise InputError(f"evaluation.split must be validation or test, got {self.split!r}")
         for name in ("draws", "max_new_tokens", "batch_size"):
             check_range(f"evaluation.{name}", getattr(self, name), 1)
+        if self.limit is not None:
+            check_range("evaluation.limit", self.limit, 1)
+        check_range("evaluation.seed", self.seed, 0)
         check_range("evaluation.generate", self.generate, 0)
         check_range("evaluation.bootstrap", self.bootstrap, 100)
 

@@ -91,7 +91,7 @@ class QuerierModule(lightning.LightningModule):
         conditioning = None if self.conditioner is None else self.conditioner.condition(batch)
         log_prob = self.decoder.log_prob(batch.tokens, conditioning)
         mask = reply_mask(log_prob, batch.tokens)
-        self._validation.append((-float(log_prob.sum()), int(mask.sum()), self._bytes(batch.tokens)))
+        self._validation.append((-float(log_prob.sum()), int(mask.sum()), sum(self._bytes(batch.tokens))))
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/nll_per_token` and `val/nll_per_byte` over all rows of all processes."""
@@ -103,9 +103,10 @@ class QuerierModule(lightning.LightningModule):
         values = {"val/nll_per_token": nll / max(1.0, tokens), "val/nll_per_byte": nll / max(1.0, size)}
         self.log_dict(values, prog_bar=True)
 
-    def _bytes(self, tokens: Tokens) -> int:
-        rows = [row[row >= 0] for row in tokens.labels.cpu()]
-        return sum(len(text.encode()) for text in self.decoder.tokenizer.batch_decode(rows, skip_special_tokens=True))
+    def _bytes(self, tokens: Tokens) -> list[int]:
+        """Length in UTF-8 of each reply as far as it is labelled: a reply that was cut counts what is left of it."""
+        rows = [row[row >= 0].tolist() for row in tokens.labels.cpu()]
+        return [len(text.encode()) for text in self.decoder.tokens.texts(rows)]
 
     def configure_optimizers(self) -> Any:
         """AdamW with one learning rate for the conditioner and one for the decoder; no decay of vectors and scalars."""
@@ -141,8 +142,9 @@ class QuerierModule(lightning.LightningModule):
         for places, batch in self._batches(requests, batch_size, prompt_only=False):
             log_prob = self.decoder.log_prob(batch.tokens, self._condition(batch, 1.0))
             counts = reply_mask(log_prob, batch.tokens).sum(1).tolist()
-            for place, value, count in zip(places, log_prob.double().sum(1).tolist(), counts, strict=True):
-                scored[place] = Scored(value, int(count), len(requests[place].rendered.reply.encode()))
+            values = log_prob.double().sum(1).tolist()
+            for place, value, count, size in zip(places, values, counts, self._bytes(batch.tokens), strict=True):
+                scored[place] = Scored(value, int(count), size)
         return [scored[place] for place in range(len(requests))]
 
     @torch.no_grad()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -132,9 +134,13 @@ class Responder:
         return self.module.generate(requests, limit, strength=strength)
 
     def request(
-        self, query: str, querier: str | None = None, history: Sequence[tuple[str, str]] | None = None
+        self,
+        query: str,
+        querier: str | None = None,
+        history: Sequence[tuple[str, str]] | None = None,
+        responder: str | None = None,
     ) -> Request:
-        """What the model reads to answer `query` for `querier`.
+        """What the model reads to answer `query` for `querier` as `responder`, by default whoever answered last.
 
         Raises:
             InputError: On an empty query.
@@ -143,18 +149,21 @@ class Responder:
             raise InputError("the query is empty; give some text")
         past = [Exchange(*pair) for pair in history] if history is not None else self.history_of(querier)
         return outside_request(
-            query, querier, past, self.encode, self.clusters, self.render, self.config, self.prepared
+            query, querier, past, self.encode, self.clusters, self.render, self.config, self.prepared, responder
         )
 
     def history_of(self, querier: str | None) -> list[Exchange]:
-        """What a querier said and was answered, oldest first; empty for somebody whom the corpus does not know."""
+        """All that a querier said and was answered, oldest first; empty for somebody whom the corpus does not know.
+
+        It is not cut: which `towers.history` items are read depends on who answers.
+        """
         if querier is None:
             return []
         known: list[Exchange] = []
         if self.prepared is not None and querier in self._numbers:
             corpus = self.prepared.corpus
             rows = corpus.rows_of(self._numbers[querier])
-            kept = rows[corpus.split[rows] != Split.EXCLUDED.value][-self.config.towers.history :]
+            kept = rows[corpus.split[rows] != Split.EXCLUDED.value]
             dialogues = [corpus.dialogue(int(row)) for row in kept]
             known = [Exchange(one.query, one.reply, one.responder) for one in dialogues]
         return known + self._added.get(querier, [])
@@ -167,7 +176,7 @@ class Responder:
         """Drop what `add_history` brought; `querier forget` removes a querier from the prepared corpus."""
         self._added.pop(querier, None)
 
-    @property
+    @cached_property
     def _numbers(self) -> dict[str, int]:
         corpus = self.prepared.corpus if self.prepared is not None else None
         return {} if corpus is None else {name: number for number, name in enumerate(corpus.queriers)}
@@ -177,11 +186,12 @@ class Responder:
         """Query-free vectors of queriers after all of their history, (Q, D) float32.
 
         Raises:
-            InputError: Where the method has no querier-specific tower.
+            InputError: Where the method has no querier-specific tower, or nothing is known of a name.
         """
         model = self.module.conditioner
         if model is None:
             raise InputError(f"method {self.config.method} has no vectors of queriers; use a run of method querier")
+        self._check_known(names)
         chunks = []
         for start in range(0, len(names), 64):
             requests = [self.request("?", name) for name in names[start : start + 64]]
@@ -189,6 +199,14 @@ class Responder:
             batch = collate(requests, Tokens(empty, empty, empty), self.config.towers.history)
             chunks.append(model.embed(move(batch.history, self.module.device)).cpu().numpy())
         return np.concatenate(chunks) if chunks else np.zeros((0, self.config.towers.width), dtype=np.float32)
+
+    def _check_known(self, names: Sequence[str]) -> None:
+        known = [*self._numbers, *self._added]
+        for name in names:
+            if name not in self._numbers and name not in self._added:
+                near = difflib.get_close_matches(name, known, n=3)
+                hint = f"; nearest: {', '.join(near)}" if near else ""
+                raise InputError(f"no querier {name!r} is known{hint}; tell of a new one with add_history() first")
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, configuration, clusters and a model card; no history of anybody."""

@@ -68,13 +68,21 @@ class Run:
 
     @property
     def results(self) -> Path:
-        """What `querier test` measured."""
-        return self.folder / "results.json"
+        """What `querier test` measured on the test split."""
+        return self.results_of("test")
 
     @property
     def examples(self) -> Path:
-        """Replies that `querier test` generated, one JSON object a line."""
-        return self.folder / "examples.jsonl"
+        """Replies that `querier test` generated on the test split, one JSON object a line."""
+        return self.examples_of("test")
+
+    def results_of(self, split: str) -> Path:
+        """What `querier test` measured on a split; another one than `test` stands in the name."""
+        return self.folder / ("results.json" if split == "test" else f"results_{split}.json")
+
+    def examples_of(self, split: str) -> Path:
+        """Replies that `querier test` generated on a split, as `results_of`."""
+        return self.folder / ("examples.jsonl" if split == "test" else f"examples_{split}.jsonl")
 
     def card(self) -> dict[str, Any]:
         """What the run says about itself; empty for a run that has not begun.
@@ -120,21 +128,19 @@ def run_digest(config: Config, data_digest: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def open_run(config: Config, data_digest: str) -> Run:
-    """The folder for a configuration and a corpus: new, or an unfinished one that goes on.
+def place_run(config: Config, data_digest: str) -> Run:
+    """The folder for a configuration and a corpus; neither makes nor removes anything.
 
     Raises:
-        InputError: The run is finished, or its name belongs to another one, and `overwrite` is not set; or the folder
-            cannot be written.
+        InputError: The run is finished, or its name belongs to another one, and `overwrite` is not set.
     """
     digest = run_digest(config, data_digest)
     run = Run(Path(config.output) / (config.name or f"{config.method}-{digest}"))
     card = run.card()
-    if config.overwrite and run.folder.exists():
-        if not card and any(run.folder.iterdir()):
+    if config.overwrite:
+        if not card and run.folder.exists() and any(run.folder.iterdir()):
             raise InputError(f"{run.folder} holds files but no run; nothing was removed: give another name=")
-        shutil.rmtree(run.folder)
-        card = {}
+        return run
     if card and card.get("digest") != digest:
         raise InputError(
             f"{run.folder} holds another run (digest {card.get('digest')}, this one is {digest}); "
@@ -142,6 +148,19 @@ def open_run(config: Config, data_digest: str) -> Run:
         )
     if card.get("status") == FINISHED:
         raise InputError(f"{run.folder} is finished; overwrite=true trains it again, `querier test` scores it")
+    return run
+
+
+def open_run(config: Config, data_digest: str) -> Run:
+    """The folder for a configuration and a corpus: new, or an unfinished one that goes on.
+
+    Raises:
+        InputError: As `place_run`; or the folder cannot be written.
+    """
+    run = place_run(config, data_digest)
+    if config.overwrite and run.folder.exists():
+        shutil.rmtree(run.folder)
+    card, digest = run.card(), run_digest(config, data_digest)
     begun = card.get("begun", time.strftime("%Y-%m-%dT%H:%M:%S"))
     run.write(status=RUNNING, digest=digest, data_digest=data_digest, begun=begun, config=to_plain(config), **origin())
     return run

@@ -37,7 +37,9 @@ def run(options: AskOptions) -> None:
     asked = side_by_side(responder, options, given)
     with Progress(shown=False) as progress:
         replies = answer(responder, [one for _, one in asked], options, len(asked), progress)
-    rows = [(name, len(items_of(responder, one)), reply) for (name, one), reply in zip(asked, replies, strict=True)]
+    most = responder.config.towers.history
+    read = [min(len(items_of(responder, one)), most) for _, one in asked]
+    rows = [(name, count, reply) for (name, _), count, reply in zip(asked, read, replies, strict=True)]
     Console().print(table(options.query, rows))
 
 
@@ -45,28 +47,41 @@ def side_by_side(responder: Responder, options: AskOptions, given: Sequence[Pair
     """Who asks, by the name that is shown, and the question of each.
 
     Raises:
-        InputError: A querier whom the run does not know.
+        InputError: A querier or a responder whom the run does not know.
     """
     known = known_queriers(responder)
+    answers = options.responder or None
+    if answers is not None and responder.prepared is not None:
+        responders = responder.prepared.corpus.responders
+        if answers not in responders:
+            hint = nearest(answers, responders)
+            raise InputError(
+                f"the run knows no responder {answers!r}{hint}; without responder= it is who answered last"
+            )
     names = options.queriers
     if not names and given is None:
         rng = np.random.default_rng(options.seed)
         names = [known[int(place)] for place in sorted(rng.permutation(len(known))[:DRAWN])]
     for name in names:
         if name not in known:
-            import difflib
-
-            near = difflib.get_close_matches(name, known, n=3)
-            hint = f"; nearest: {', '.join(near)}" if near else ""
+            hint = nearest(name, known)
             raise InputError(
                 f"the run knows no querier {name!r}{hint}; for one whom it has not seen give history=<file.jsonl>"
             )
-    asked = [(name, Question(options.query, name)) for name in names]
+    asked = [(name, Question(options.query, name, responder=answers)) for name in names]
     if given is not None:
-        asked.append((Path(options.history).stem, Question(options.query, None, given)))
+        asked.append((Path(options.history).stem, Question(options.query, None, given, answers)))
     if not options.queriers:
-        asked.append((NOBODY, Question(options.query, None, [])))
+        asked.append((NOBODY, Question(options.query, None, [], answers)))
     return asked
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """What to say of the known names that are like one; empty where none is."""
+    import difflib  # only needed where something is wrong
+
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"; nearest: {', '.join(near)}" if near else ""
 
 
 def known_queriers(responder: Responder) -> list[str]:

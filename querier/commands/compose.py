@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from querier.commands.messages import explain, known_keys, unknown_key
-from querier.commands.options import OPTIONS
+from querier.commands.options import OPTIONS, FitOptions, PrepareOptions
 from querier.errors import InputError
 
 CONFIG_MODULE = "querier.conf"
@@ -155,9 +155,9 @@ def _added(override: str) -> str:
 
 
 def placed(options: Any) -> Any:
-    """Options of a job of a sweep, with its output under the sweep's folder."""
+    """Options of a job of a sweep; those of a command that makes runs, with its output under the sweep's folder."""
     settings = HydraConfig.get()
-    if settings.mode is RunMode.MULTIRUN and hasattr(options, "name"):
+    if settings.mode is RunMode.MULTIRUN and isinstance(options, FitOptions | PrepareOptions):
         options.output = str(Path(settings.sweep.dir))
         options.name = None  # each job has a name of its own: its method and the digest of its settings
     return options

@@ -16,6 +16,7 @@ from pathlib import Path
 import lightning
 import torch
 
+from querier.choices import Kind
 from querier.commands.base import base_folder
 from querier.commands.callbacks import Counts, MetricsFile, callbacks, loggers
 from querier.commands.compose import job_overrides
@@ -26,6 +27,7 @@ from querier.config import Config, StoppingConfig
 from querier.data.datamodule import QuerierData
 from querier.data.history import Histories
 from querier.data.preparation import Prepared
+from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.errors import InputError
 from querier.methods.prompts import renderer
@@ -33,7 +35,7 @@ from querier.methods.registry import build_conditioner, fit_centres, trains
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule
 from querier.responder import save_module
-from querier.run import FINISHED, Run, open_run
+from querier.run import FINISHED, Run, open_run, place_run
 from querier.types import EncodeTexts, Split
 
 log = logging.getLogger(__name__)
@@ -88,7 +90,9 @@ def run_fit(config: Config, progress: Progress | None = None) -> FitResult:
             return run_fit(config, shown)
     seconds, begun = {}, time.monotonic()
     corpus = read_corpus(config)
-    place = Run(_scratch(config)) if config.trainer.fast_dev_run else open_run(_ranked(config), corpus.digest)
+    check_queriers(corpus, config)
+    smoke = bool(config.trainer.fast_dev_run)
+    place = Run(_scratch(config)) if smoke else place_run(config, corpus.digest)
     encode = encoder(config)
     prepared = prepare_corpus(corpus, encode, config, progress)
     seconds["prepare"] = time.monotonic() - begun
@@ -103,11 +107,14 @@ def run_fit(config: Config, progress: Progress | None = None) -> FitResult:
         fit_centres(conditioner, prepared)
     module = QuerierModule(config, decoder, conditioner)
     trainer, data = _trainer(module, prepared, config, place, progress)
+    if not smoke:  # an older run is replaced only now that all that may refuse has been built
+        open_run(_ranked(config), corpus.digest)
+        trainer.loggers = loggers(config, place)
     metrics = _train(trainer, module, data, config, place) if trains(config) else _validate(trainer, module, data)
     seconds["fit"] = time.monotonic() - begun
     counts = next(callback for callback in trainer.callbacks if isinstance(callback, Counts))  # type: ignore[attr-defined]  # set by Lightning
     result = FitResult(place, metrics, seconds, trainer.global_step, counts.tokens)
-    if trainer.is_global_zero and not config.trainer.fast_dev_run:
+    if trainer.is_global_zero and not smoke:
         _finish(result, module, prepared, encode)
     return result
 
@@ -115,6 +122,21 @@ def run_fit(config: Config, progress: Progress | None = None) -> FitResult:
 def plain_config(options: Config) -> Config:
     """The `Config` in a command's options, without what only that command knows."""
     return Config(**{entry.name: getattr(options, entry.name) for entry in fields(Config)})
+
+
+def check_queriers(corpus: Corpus, config: Config) -> None:
+    """Refuse losses that compare queriers where the training pool holds one alone.
+
+    Raises:
+        InputError: There is one querier, and a weight above 0.
+    """
+    names = [f"loss.{name}" for name in ("specific", "general", "swap") if getattr(config.loss, name) > 0]
+    conditioned = config.conditioning.kind is not Kind.none
+    if conditioned and names and len(set(corpus.querier[corpus.rows_in(Split.TRAIN)].tolist())) == 1:
+        raise InputError(
+            f"{', '.join(names)} compare queriers and need two or more in the training split, got 1; use method=ft, or "
+            f"set {' '.join(f'{name}=0' for name in names)}"
+        )
 
 
 def build_requests(prepared: Prepared, config: Config) -> Requests:
@@ -135,7 +157,7 @@ def _trainer(
         trainer = lightning.Trainer(
             **flags,
             callbacks=callbacks(config, place, validates, progress),
-            logger=False if config.trainer.fast_dev_run else loggers(config, place),
+            logger=False,  # set when the run is opened
             enable_checkpointing=not config.trainer.fast_dev_run,
         )
     except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
@@ -149,13 +171,13 @@ def _train(
     """Train to the end, from the last checkpoint where there is one; leaves the best weights in the module."""
     module.train()  # a decoder that was loaded is in evaluation mode, and Lightning leaves it there
     module.strict_loading = False  # checkpoints hold what is trained, not a frozen decoder
-    last = place.last if place.last.is_file() else None
+    last, step = place.last if place.last.is_file() else None, 0
     if last is not None:
         step = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
         log.info("  going on from step %d of an interrupted run", step)
-        for logger in trainer.loggers:
-            if isinstance(logger, MetricsFile):
-                logger.resume(step)
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsFile):
+            logger.resume(step)
     trainer.fit(module, data, ckpt_path=last, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt

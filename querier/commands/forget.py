@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from querier.commands.options import ForgetOptions
-from querier.commands.prepare import encoder
-from querier.data.forgetting import forget
+from querier.data.forgetting import Forgotten, forget
 from querier.data.records import Corpus
 from querier.errors import InputError
 from querier.files import write_atomic
@@ -21,42 +21,108 @@ def run(options: ForgetOptions) -> None:
     """Remove a querier; a second call finds nothing and succeeds.
 
     Raises:
-        InputError: No name, or no run.
+        InputError: No name, no run, or a corpus that would be left empty.
     """
     if not options.querier:
         raise InputError("querier is empty; give the name of who is to be forgotten: querier=ann")
     named = find_run(options.run, options.output)
-    config = named.config()
-    cache = Path(config.cache)
-    runs = [Run(path.parent) for path in sorted(Path(options.output).glob(f"*/{CARD}"))]
-    runs = [*runs, *([] if named.folder in [one.folder for one in runs] else [named])]
+    caches, runs = found_runs(named, Path(options.output))
+    bases = [path.parent for cache in caches if trained_on(cache, options.querier) for path in base_cards(cache)]
     saw = [one for one in runs if saw_querier(one, options.querier)]
-    done = forget(options.querier, cache, encoder(config))
-    examples = sum(drop_examples(one.examples, options.querier) for one in runs)
+    done = forget(options.querier, caches)
+    files = [one.examples_of(split) for one in runs for split in ("validation", "test")]
+    examples = sum(drop_examples(path, options.querier) for path in files)
     for one in saw:
         one.write(forgotten_after_training=int(one.card().get("forgotten_after_training", 0)) + 1)
     if not done.dialogues and not examples:
-        log.info("nothing about %r is left in %s or under %s", options.querier, cache, options.output)
-        return
+        searched = ", ".join(map(str, caches))
+        log.info("nothing about %r is left in %s or in the runs under %s", options.querier, searched, options.output)
+    else:
+        say_removed(done, examples)
+        say_trained(saw, bases, options.output)
+    say_left(runs, caches, Path(options.output))
+
+
+def found_runs(named: Run, output: Path) -> tuple[list[Path], list[Run]]:
+    """The caches that the runs at any depth under a folder use, and these runs; the named one is among them."""
+    runs = [named] + [Run(path.parent) for path in sorted(output.rglob(CARD))]
+    runs = list({one.folder.resolve(): one for one in runs}.values())
+    folders = [Path(one.card()["config"]["cache"]) for one in runs if "config" in one.card()]
+    caches = list({folder.resolve(): folder for folder in folders}.values())
+    return caches, [one for one in runs if not inside(one.folder, caches)]
+
+
+def inside(path: Path, folders: Sequence[Path]) -> bool:
+    """Whether a path lies in one of the folders."""
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
+
+
+def base_cards(cache: Path) -> list[Path]:
+    """The cards of the bases that small decoders of a cache start from."""
+    return sorted((cache / "bases").glob("*/base.json"))
+
+
+def trained_on(cache: Path, querier: str) -> bool:
+    """Whether a querier is in the training pool of any prepared corpus of a cache."""
+    return any(in_pool(path, querier) for path in sorted((cache / "prepared").glob("*/corpus")))
+
+
+def say_removed(done: Forgotten, examples: int) -> None:
+    """Log what was removed."""
     for folder, count in done.dialogues.items():
         log.info("removed %d dialogues from %s", count, folder)
     log.info("removed %d vectors that no other text needs, and %d generated examples", done.vectors, examples)
-    log.info("not removed: the file that the dialogues were read from; the next `querier prepare` would read it again")
+
+
+def say_trained(saw: Sequence[Run], bases: Sequence[Path], output: str) -> None:
+    """Log the weights that saw the querier."""
     for one in saw:
-        log.warning("these weights were trained on the querier's texts and are not unlearned: %s", one.folder)
+        weights = [*sorted(one.checkpoints.glob("*.ckpt")), *([one.model] if one.model.exists() else [])]
+        shown = ", ".join(str(path.relative_to(one.folder)) for path in weights) or "no weights are left there"
+        log.warning("trained on the querier's texts and not unlearned: %s (%s)", one.folder, shown)
+    for base in bases:
+        log.warning("may have been trained on the querier's texts and is not unlearned: the base %s", base)
     if not saw:
-        log.info("no weights were trained on the querier's texts")
+        log.info("no run under %s is known to have been trained on the querier's texts", output)
+    log.info("runs elsewhere, such as those of a sweep, are named with output=<folder>")
+
+
+def say_left(runs: Sequence[Run], caches: Sequence[Path], output: Path) -> None:
+    """Log the files that may still hold the querier's words and that are left to the user."""
+    paths = [one.card().get("config", {}).get("data", {}).get("path") for one in runs]
+    for path in dict.fromkeys(path for path in paths if path):
+        log.info(
+            "not removed: the dialogues in %s; a changed setting or an emptied cache reads it again: "
+            "remove them there too",
+            path,
+        )
+    for path in sorted(output.rglob("*.refused.jsonl")):
+        if not inside(path, caches):
+            log.info("not searched: %s; it holds refused lines as they were read: remove the querier's there", path)
 
 
 def saw_querier(one: Run, querier: str) -> bool:
-    """Whether a run's weights were trained on dialogues of a querier."""
-    folder = one.card().get("prepared")
-    if not folder or not (Path(folder) / "corpus").is_dir():
+    """Whether a run's weights were trained on dialogues of a querier.
+
+    An unfinished run names only the digest of its corpus; where no corpus of its cache has that (as after somebody
+    else was forgotten), any of them counts.
+    """
+    card = one.card()
+    if folder := card.get("prepared"):
+        return in_pool(Path(folder) / "corpus", querier)
+    if "config" not in card:
         return False
-    corpus = Corpus.load(Path(folder) / "corpus")
-    if querier not in corpus.queriers:
+    folders = sorted(Path(card["config"]["cache"], "prepared").glob("*/corpus"))
+    own = [folder for folder in folders if Corpus.load(folder).digest == card.get("data_digest")]
+    return any(in_pool(folder, querier) for folder in own or folders)
+
+
+def in_pool(folder: Path, querier: str) -> bool:
+    """Whether a corpus has a querier who was not set apart as unseen; False where it is gone."""
+    if not folder.is_dir():
         return False
-    return not bool(corpus.unseen[corpus.queriers.index(querier)])
+    corpus = Corpus.load(folder)
+    return querier in corpus.queriers and not bool(corpus.unseen[corpus.queriers.index(querier)])
 
 
 def drop_examples(path: Path, querier: str) -> int:

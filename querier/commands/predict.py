@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def run(options: PredictOptions) -> None:
         raise InputError("into is empty; give the file to write: into=replies.jsonl")
     if into.exists() and not options.overwrite:
         raise InputError(f"{into} exists; give another file, or overwrite=true")
+    check_writable(into)
     records, questions, refused = read_questions(options)
     responder = Responder.load(find_run(options.run, options.output).folder)
     with Progress() as progress:
@@ -44,6 +46,20 @@ def run(options: PredictOptions) -> None:
         beside = into.with_suffix(".refused.jsonl")
         write_atomic(beside, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in refused))
         log.info("%d lines were refused; they and their reasons are in %s", len(refused), beside)
+
+
+def check_writable(into: Path) -> None:
+    """Find out whether a file can be written before the work that goes into it; makes nothing.
+
+    Raises:
+        InputError: It is a folder, or lies where no file may be written.
+    """
+    if into.is_dir():
+        raise InputError(f"into={into} is a folder; give a file in it: into={into / 'replies.jsonl'}")
+    above = next(folder for folder in into.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        reason = "is not a folder" if not above.is_dir() else "may not be written to"
+        raise InputError(f"into={into} cannot be written: {above} {reason}; give a file in a folder of your own")
 
 
 def read_questions(

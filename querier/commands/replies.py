@@ -13,7 +13,6 @@ from querier.commands.progress import Progress
 from querier.errors import InputError
 from querier.responder import Responder
 
-FIELDS = ("query", "querier", "history", "id")
 Pair = tuple[str, str]
 
 
@@ -25,11 +24,13 @@ class Question:
         query: What is asked.
         querier: Who asks; None for nobody in particular.
         history: What the querier asked and was answered, oldest first; None for the corpus's own history.
+        responder: Who answers; None for who answered the querier last, else the first one of the corpus.
     """
 
     query: str
     querier: str | None = None
     history: Sequence[Pair] | None = None
+    responder: str | None = None
 
 
 def answer(
@@ -39,7 +40,8 @@ def answer(
     replies: list[str] = []
     for start in range(0, len(questions), batch_size):
         requests = [
-            responder.request(one.query, one.querier, one.history) for one in questions[start : start + batch_size]
+            responder.request(one.query, one.querier, one.history, one.responder)
+            for one in questions[start : start + batch_size]
         ]
         replies += responder.module.generate(
             requests, options.max_new_tokens, options.temperature, options.seed + start, options.strength
@@ -88,7 +90,7 @@ def parse_object(text: str) -> dict[str, Any]:
 
 
 def question(record: Mapping[str, Any]) -> Question:
-    """A question out of a record with `query`, and optionally `querier` and `history`.
+    """A question out of a record with `query`, and optionally `querier`, `responder` and `history`.
 
     Raises:
         InputError: A field that is missing or of the wrong type.
@@ -97,7 +99,8 @@ def question(record: Mapping[str, Any]) -> Question:
     if history is not None and not isinstance(history, list):
         raise InputError(f"field `history` must be a list of query and reply, got {type(history).__name__}")
     pairs = None if history is None else [exchange(item) for item in history]
-    return Question(words(record, "query"), words(record, "querier", needed=False) or None, pairs)
+    querier, responder = (words(record, name, needed=False) or None for name in ("querier", "responder"))
+    return Question(words(record, "query"), querier, pairs, responder)
 
 
 def exchange(item: Any) -> Pair:

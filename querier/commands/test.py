@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -40,7 +41,7 @@ SHOWN = (
 
 
 def run(options: TestOptions) -> None:
-    """Score, write `results.json` and `examples.jsonl`, show a table.
+    """Score, write the results and the examples of the split, show a table.
 
     Raises:
         InputError: There is no finished run, or no held-out dialogue; or some could not be scored.
@@ -49,12 +50,13 @@ def run(options: TestOptions) -> None:
     with Progress() as progress:
         result = run_test(found, options.evaluation, progress, cold_start=options.cold_start)
     Console().print(table(found.folder.name, result))
-    log.info("written to %s and %s", found.results, found.examples)
+    split = options.evaluation.split
+    log.info("written to %s and %s", found.results_of(split), found.examples_of(split))
     failed = result.counts["n_failed"]
     if failed and not options.allow_failed:
         raise InputError(
-            f"{failed} of {result.counts['n']} dialogues could not be scored or answered; {found.examples} says why "
-            "(allow_failed=true accepts that)"
+            f"{failed} of {result.counts['n']} dialogues could not be scored or answered; "
+            f"{found.examples_of(split)} says why (allow_failed=true accepts that)"
         )
 
 
@@ -80,6 +82,8 @@ def run_test(
     responder = Responder.load(run.folder)
     if responder.requests is None or responder.prepared is None:
         raise InputError(f"{run.folder} has no prepared corpus; run the same `querier fit` again")
+    # The module was made with the run's settings; what is asked for here comes before them.
+    responder.module.config = replace(responder.config, evaluation=config)
     options = Options(
         encode=responder.encode,
         reply_metrics=reply_metrics,
@@ -91,9 +95,11 @@ def run_test(
     result = evaluate(responder.module, responder.requests, responder.prepared, config, options)
     model = model_digest(run.model)
     log.info("  model %s", model)
-    write_json(run.results, {**result.to_json(), "run": run.folder.name, "model": model, "origin": origin()})
+    found = {**result.to_json(), "run": run.folder.name, "model": model, "origin": origin()}
+    write_json(run.results_of(config.split), found)
     kept = [row for row in result.rows if row["reply"] is not None or row["error"] is not None]
-    write_atomic(run.examples, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in kept))
+    lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in kept)
+    write_atomic(run.examples_of(config.split), "".join(lines))
     return result
 
 

@@ -170,7 +170,7 @@ class Scored:
     Args:
         log_prob: Sum over the reply's tokens, nats.
         tokens: Number of the reply's tokens.
-        bytes: Length of the reply in UTF-8.
+        bytes: Length in UTF-8 of the text of these tokens: the reply, or what was left of one that was cut.
     """
 
     log_prob: float

@@ -25,7 +25,8 @@ def render_plain(dialogue: Dialogue, name: str | None) -> Rendered:
 
     Args:
         dialogue: Whose last turn is the reply.
-        name: The querier's name, written before their first words; None leaves it out.
+        name: The querier's name, written before their first words; None leaves it out, and a decoder without a chat
+            template then reads `User:`.
     """
     quoted: list[str] = []
     turns: list[tuple[str, str]] = []

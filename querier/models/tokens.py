@@ -119,6 +119,9 @@ class Tokenizer:
             return text.removeprefix(self.tokenizer.decode(self.opening)) if self.opening else text
         names = {"user": rendered.names[0], "assistant": rendered.names[1]}
         lines = [f"{names[role]}: {text}" if role in names else text for role, text in rendered.turns]
+        first = next((place for place, (role, _) in enumerate(rendered.turns) if role == "user"), None)
+        if first is not None and _is_named(rendered.turns[first][1], rendered.names[0]):
+            lines[first] = rendered.turns[first][1]
         return "\n".join([*lines, f"{rendered.names[1]}:"])
 
     def _reply_text(self, rendered: Rendered) -> str:
@@ -172,6 +175,11 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[
         ids[place, where] = torch.tensor(row, dtype=torch.int64)
         mask[place, where] = 1
     return ids, mask
+
+
+def _is_named(text: str, name: str) -> bool:
+    """Whether the rendering has written the name into the first words already, before them or after a quotation."""
+    return text.startswith(f"{name}: ") or (text.startswith('"') and f'"\n{name}: ' in text)
 
 
 def _first(*values: int | None) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from querier.cli import main
+from querier.data.requests import outside_request
 
 
 def test_queriers_stand_side_by_side(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +55,22 @@ def test_a_bad_history_line_is_named(work: Path, capsys: pytest.CaptureFixture[s
     Path("carla.jsonl").write_text('{"query": "a"}\n')
     assert main(["ask", "run=run", "query=Why?", "history=carla.jsonl"]) == 2
     assert "carla.jsonl:1: field `reply` is missing" in capsys.readouterr().err
+
+
+def test_who_answers_is_handed_on(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def seen(*values: Any, **_: Any) -> Any:
+        asked.append(values[-1])
+        return outside_request(*values)
+
+    monkeypatch.setattr("querier.responder.outside_request", seen)
+    words = ["run=run", "query=Why?", "queriers=[querier 1]", "max_new_tokens=2"]
+    assert main(["ask", *words, "responder=assistant"]) == 0
+    assert main(["ask", *words]) == 0
+    assert asked == ["assistant", None]
+
+
+def test_an_unknown_responder_is_refused_with_the_nearest(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "run=run", "query=Why?", "responder=asistant"]) == 2
+    assert "no responder 'asistant'; nearest: assistant" in capsys.readouterr().err

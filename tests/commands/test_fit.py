@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,36 @@ def test_a_finished_run_is_not_replaced_unasked(work: Path, capsys: pytest.Captu
     assert main(["fit", *settings(work), "name=run"]) == 2
     assert "overwrite=true" in capsys.readouterr().err
     assert weights(work) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["trainer.accelerator=nonsense"], ["decoder=pretrained", "decoder.path=/nowhere"], ["encoder.name=/nowhere"]],
+)
+def test_overwrite_keeps_the_old_run_where_the_new_one_is_refused(work: Path, words: list[str]) -> None:
+    before = weights(work)
+    assert main(["fit", *settings(work), "name=run", "overwrite=true", *words]) == 2
+    assert weights(work) == before
+    assert json.loads((work / "outputs" / "run" / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_run_that_starts_anew_writes_its_metrics_once(work: Path) -> None:
+    run = work / "outputs" / "run"
+    before = (run / "metrics.csv").read_text()
+    card = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**card, "status": "running"}))
+    shutil.rmtree(run / "checkpoints")
+    assert main(["fit", *settings(work), "name=run"]) == 0
+    assert (run / "metrics.csv").read_text() == before
+
+
+def test_losses_that_compare_queriers_need_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "log.jsonl", queriers=1, each=20)
+    assert main(["fit", *settings(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "loss.specific, loss.general, loss.swap compare queriers" in said
+    assert "method=ft" in said
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_the_same_command_gives_the_same_bits(work: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,30 @@ def test_a_second_call_finds_nothing(work: Path, capsys: pytest.CaptureFixture[s
 def test_a_name_is_needed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["forget", "run=run"]) == 2
     assert "querier is empty" in capsys.readouterr().err
+
+
+def test_runs_at_any_depth_and_what_is_left_to_do_are_named(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = work / "outputs"
+    (outputs / "sweep").mkdir()
+    shutil.copytree(outputs / "run", outputs / "sweep" / "other")
+    (outputs / "log.refused.jsonl").write_text("{}\n")
+    (outputs / "sweep" / "other" / "examples.jsonl").write_text('{"querier": "querier 1"}\n{"querier": "querier 2"}\n')
+    assert main(["forget", "run=run", "querier=querier 1"]) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    for folder in ("run", "sweep/other"):
+        assert f"not unlearned: outputs/{folder} (checkpoints/best.ckpt, model)" in shown
+    assert "not unlearned: the base" in shown
+    assert "outputs/log.refused.jsonl" in shown
+    assert "remove them there too" in shown
+    assert (outputs / "sweep" / "other" / "examples.jsonl").read_text() == '{"querier": "querier 2"}\n'
+
+
+def test_the_cache_of_every_run_is_covered(work: Path) -> None:
+    outputs = work / "outputs"
+    shutil.copytree(work / "cache", work / "second")
+    shutil.copytree(outputs / "run", outputs / "other")
+    card = outputs / "other" / "run.json"
+    card.write_text(card.read_text().replace(str(work / "cache"), str(work / "second")))
+    assert main(["forget", "run=run", "querier=querier 1"]) == 0
+    for name in ("run", "other"):
+        assert Responder.load(outputs / name).history_of("querier 1") == []

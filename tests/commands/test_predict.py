@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from querier.cli import main
+from querier.commands.replies import question
 
 GOOD = [
     {"id": 7, "query": "How do bees work?", "querier": "querier 1"},
@@ -78,3 +79,20 @@ def test_an_existing_file_is_not_replaced_unasked(work: Path, capsys: pytest.Cap
     assert "overwrite=true" in capsys.readouterr().err
     assert Path("replies.jsonl").read_text() == "mine"
     assert main(["predict", *WORDS, "overwrite=true"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("into", "message"), [("queries.jsonl/replies.jsonl", "is not a folder"), ("outputs", "outputs is a folder")]
+)
+def test_where_nothing_can_be_written_is_found_before_the_work(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], into: str, message: str
+) -> None:
+    write([json.dumps(GOOD[1])])
+    monkeypatch.setattr("querier.commands.predict.Responder.load", lambda *_: pytest.fail("loaded"))
+    assert main(["predict", *WORDS[:2], "input=queries.jsonl", f"into={into}", "overwrite=true"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_responder_of_a_line_is_read() -> None:
+    assert question({"query": "Why?", "responder": "Tom"}).responder == "Tom"
+    assert question({"query": "Why?"}).responder is None

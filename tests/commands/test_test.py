@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from querier.cli import main
+from querier.models.decoder import Decoder
+from querier.types import Rendered, Tokens
 
 
 def test_results_name_the_model_and_the_settings(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,6 +28,26 @@ def test_results_name_the_model_and_the_settings(work: Path, capsys: pytest.Capt
     lines = (work / "outputs" / "run" / "examples.jsonl").read_text().splitlines()
     assert len(lines) == found["n_generated"] == 4
     assert "query" not in json.dumps(found["metrics"])
+
+
+def test_validation_has_its_own_files_and_batches_are_as_large_as_asked(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    original = Decoder.score_tokens
+
+    def counted(self: Decoder, rendered: Sequence[Rendered]) -> Tokens:
+        sizes.append(len(rendered))
+        return original(self, rendered)
+
+    monkeypatch.setattr(Decoder, "score_tokens", counted)
+    words = ["evaluation.split=validation", "evaluation.generate=0", "evaluation.bootstrap=100"]
+    assert main(["test", "run=run", *words, "evaluation.batch_size=3"]) == 0
+    assert max(sizes) == 3
+    run = work / "outputs" / "run"
+    assert json.loads((run / "results_validation.json").read_text())["settings"]["split"] == "validation"
+    assert (run / "examples_validation.jsonl").is_file()
+    assert not (run / "results.json").exists()
 
 
 def test_an_unknown_run_is_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

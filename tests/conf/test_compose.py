@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from querier.choices import Contrast, History, Kind, Train
-from querier.commands.compose import compose, known_keys
+from querier.commands.compose import compose, known_keys, launch
 from querier.commands.options import OPTIONS
 from querier.config import Config, from_plain, to_plain
 
@@ -110,3 +110,11 @@ def test_known_keys_name_fields_at_every_depth() -> None:
 def test_no_file_names_a_class_to_build() -> None:
     for path in CONF.rglob("*.yaml"):
         assert "_target_" not in path.read_text(), path
+
+
+def test_a_sweep_moves_runs_and_leaves_measurements_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jobs: list[Any] = []
+    launch("bench", ["steps=1,2", "-m"], jobs.append)
+    launch("fit", ["name=x", "seed=1,2", "-m"], jobs.append)
+    assert [(job.name, job.output) for job in jobs] == [("step", "outputs")] * 2 + [(None, "multirun/x")] * 2

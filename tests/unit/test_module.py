@@ -164,6 +164,19 @@ def test_scores_do_not_depend_on_company_or_order(prepared: Prepared, generator:
     assert module.score([]) == []
 
 
+def test_a_reply_that_is_cut_counts_the_bytes_that_were_scored(prepared: Prepared) -> None:
+    config = config_of()
+    module = small_module(prepared, config)
+    request = matched(prepared, config, 1)[0]
+    long = replace(request, rendered=replace(request.rendered, reply=request.rendered.reply + " naïvely" * 200))
+    scored = module.score([long, request])
+    ((_, batch),) = module._batches([long], None, prompt_only=False)
+    read = module.decoder.tokenizer.decode(batch.tokens.labels[batch.tokens.labels >= 0]).rstrip()
+    assert long.rendered.reply.startswith(read)
+    assert scored[0].bytes == len(read.encode()) < len(long.rendered.reply.encode())
+    assert scored[1].bytes == len(request.rendered.reply.encode())
+
+
 def test_scores_are_what_the_logits_say(prepared: Prepared) -> None:
     config = config_of()
     module = small_module(prepared, config).eval()

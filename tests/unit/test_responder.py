@@ -15,6 +15,7 @@ from querier import responder
 from querier.choices import Kind
 from querier.commands import fit
 from querier.config import Config
+from querier.data.requests import Exchange
 from querier.errors import InputError
 from querier.responder import Responder
 
@@ -61,7 +62,8 @@ def test_a_known_querier_brings_their_history_oldest_first(loaded: Responder) ->
     rows = corpus.rows_of(corpus.queriers.index("q3") if isinstance(corpus.queriers, list) else 3)
     found = [(item.query, item.reply) for item in loaded.history_of("q3")]
     told = [(corpus.dialogue(int(row)).query, corpus.dialogue(int(row)).reply) for row in rows]
-    assert found == told[-loaded.config.towers.history :]
+    assert found == told
+    assert len(told) > loaded.config.towers.history
     request = loaded.request("how does rust work", "q3")
     assert np.allclose(request.history.outputs[0], WordEncoder()([found[-1][1]])[0], atol=1e-3)
 
@@ -71,6 +73,16 @@ def test_a_history_that_is_given_stands_instead_of_the_known_one(loaded: Respond
     assert len(loaded.request("how does rust work", "q3", []).history) == 0
     newest = loaded.request("how does rust work", "q3", PAST).history.outputs[0]
     assert np.allclose(newest, WordEncoder()([PAST[-1][1]])[0])
+
+
+def test_what_this_responder_answered_is_read_before_what_is_newer(loaded: Responder) -> None:
+    assert loaded.prepared is not None
+    limit = loaded.config.towers.history
+    past = [Exchange(f"how does rust work {i}", "rust works", "other" if i else "tutor") for i in range(limit + 2)]
+    loaded._added["new"] = [*past, Exchange("how does bread work", "bread works", "tutor")]
+    history = loaded.request("how does rust work", "new").history
+    assert len(history) == limit
+    assert history.same_responder.tolist() == [True, True] + [False] * (limit - 2)
 
 
 def test_an_unknown_querier_is_answered_as_one_without_history(loaded: Responder) -> None:
@@ -109,15 +121,20 @@ def test_what_is_added_is_remembered_until_it_is_forgotten(loaded: Responder) ->
 
 
 def test_vectors_of_queriers(loaded: Responder) -> None:
-    names = ["q1", "q2", "nobody"]
+    names = ["q1", "q2"]
     vectors = loaded.embed_queriers(names)
-    assert vectors.shape == (3, loaded.config.towers.width)
+    assert vectors.shape == (2, loaded.config.towers.width)
     assert vectors.dtype == np.float32
     assert np.allclose(vectors[1], loaded.embed_queriers(["q2"])[0], atol=1e-5)
     assert not np.allclose(vectors[0], vectors[1], atol=1e-4)
-    assert loaded.module.conditioner is not None
-    assert np.allclose(vectors[2], loaded.module.conditioner.shrinkage.prior.detach().mean(0), atol=1e-6)
     assert loaded.embed_queriers([]).shape == (0, loaded.config.towers.width)
+
+
+def test_a_name_that_nobody_knows_has_no_vector(loaded: Responder) -> None:
+    with pytest.raises(InputError, match=r"no querier 'q33' is known; nearest: q3.*add_history"):
+        loaded.embed_queriers(["q1", "q33"])
+    loaded.add_history("q33", "how does iron work", "iron works")
+    assert loaded.embed_queriers(["q33"]).shape == (1, loaded.config.towers.width)
 
 
 def test_a_method_without_towers_has_no_vectors(runs: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from querier.config import Config, DataConfig, EvaluationConfig, OptimConfig, TrainerConfig
 from querier.errors import InputError
-from querier.run import FINISHED, find_run, open_run, run_digest
+from querier.run import FINISHED, Run, find_run, open_run, place_run, run_digest
 
 
 def config(tmp_path: Path, **changes: object) -> Config:
@@ -47,6 +47,23 @@ def test_an_unfinished_run_goes_on_and_a_finished_one_is_refused(tmp_path: Path)
     (first.folder / "old").write_text("x")
     again = open_run(config(tmp_path, overwrite=True), "d")
     assert not (again.folder / "old").exists()
+
+
+def test_a_place_is_found_without_touching_it(tmp_path: Path) -> None:
+    assert not place_run(config(tmp_path), "d").folder.exists()
+    run = open_run(config(tmp_path), "d")
+    run.write(status=FINISHED)
+    assert place_run(config(tmp_path, overwrite=True), "d") == run
+    assert run.finished
+    with pytest.raises(InputError, match="overwrite=true"):
+        place_run(config(tmp_path), "d")
+
+
+def test_each_split_has_its_own_results() -> None:
+    run = Run(Path("run"))
+    assert (run.results.name, run.examples.name) == ("results.json", "examples.jsonl")
+    assert run.results_of("validation").name == "results_validation.json"
+    assert run.examples_of("validation").name == "examples_validation.jsonl"
 
 
 def test_a_name_belongs_to_one_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from querier.data.embeddings import EmbeddingStore
 from querier.data.forgetting import forget, without
 from querier.data.preparation import Prepared, prepare
 from querier.data.records import Corpus
+from querier.errors import InputError
 from querier.types import Dialogue, Split, Turn
 
 
 class WordEncoder:
-    digest, size = "words-of-the-test", 16
+    size = 16
+
+    def __init__(self, digest: str = "words-of-the-test") -> None:
+        self.digest = digest
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") for text in texts]
@@ -26,18 +31,18 @@ class WordEncoder:
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def made(cache: Path) -> Prepared:
+def made(cache: Path, encode: WordEncoder | None = None, queriers: int = 6) -> Prepared:
     dialogues = []
     for number in range(60):
-        name = f"q{number % 6}"
+        name = f"q{number % queriers}" if queriers > 1 else "q1"
         reply = f"private word {name}" if number % 2 else "shared word"
         turns = (Turn(name, f"question {number % 7}"), Turn("tutor", reply))
         dialogues.append(Dialogue(f"d{number}", name, "tutor", turns, number, f"s{number}"))
     corpus = Corpus.build(dialogues)
     split = np.full(60, Split.TRAIN.value)
     split[50:] = Split.TEST.value
-    corpus = corpus.with_split(split, np.zeros(6, dtype=bool))
-    return prepare(corpus, WordEncoder(), Config(towers=TowersConfig(neighbours=4)), cache)
+    corpus = corpus.with_split(split, np.zeros(queriers, dtype=bool))
+    return prepare(corpus, encode or WordEncoder(), Config(towers=TowersConfig(neighbours=4)), cache)
 
 
 def test_all_of_one_querier_goes_and_the_others_stay_as_they_were(tmp_path: Path) -> None:
@@ -48,7 +53,7 @@ def test_all_of_one_querier_goes_and_the_others_stay_as_they_were(tmp_path: Path
         for row in range(60)
     }
     names = {before.corpus.ids[row]: before.corpus.dialogue(row).querier for row in range(60)}
-    done = forget("q1", tmp_path, WordEncoder())
+    done = forget("q1", [tmp_path])
     after = Prepared.load(before.folder)
     assert done.dialogues == {str(before.folder): 10}
     assert "q1" not in after.corpus.queriers
@@ -63,20 +68,55 @@ def test_all_of_one_querier_goes_and_the_others_stay_as_they_were(tmp_path: Path
 
 def test_vectors_go_unless_somebody_else_said_the_same(tmp_path: Path) -> None:
     made(tmp_path)
-    store = tmp_path / "embeddings" / WordEncoder.digest[:24]
+    store = tmp_path / "embeddings" / WordEncoder().digest[:24]
     count = len(EmbeddingStore(store, WordEncoder()))
-    done = forget("q1", tmp_path, WordEncoder())
+    done = forget("q1", [tmp_path])
     assert done.vectors == 1  # their private reply; questions and the shared reply are others' too
     matrix = np.array(EmbeddingStore(store, WordEncoder()).matrix)
     assert len(matrix) == count
     assert (np.abs(matrix.astype(np.float32)).sum(1) == 0).sum() == 1
 
 
+def zeros(cache: Path, encode: WordEncoder) -> int:
+    matrix = np.array(EmbeddingStore(cache / "embeddings" / encode.digest[:24], encode).matrix)
+    return int((np.abs(matrix.astype(np.float32)).sum(1) == 0).sum())
+
+
+def test_vectors_go_from_the_store_of_every_encoder_and_cache(tmp_path: Path) -> None:
+    places = [(tmp_path / "a", "one"), (tmp_path / "a", "two"), (tmp_path / "b", "one")]
+    folders = [made(cache, WordEncoder(digest)).folder for cache, digest in places]
+    done = forget("q1", [tmp_path / "a", tmp_path / "b"])
+    assert sorted(done.dialogues) == sorted(str(folder) for folder in folders)
+    assert done.vectors == 3
+    assert [zeros(cache, WordEncoder(digest)) for cache, digest in places] == [1, 1, 1]
+    assert all("q1" not in Prepared.load(folder).corpus.queriers for folder in folders)
+
+
+def test_a_sole_querier_is_refused_before_anything_is_removed(tmp_path: Path) -> None:
+    several, alone = made(tmp_path), made(tmp_path, queriers=1)
+    with pytest.raises(InputError, match="only querier of .*nothing was removed"):
+        forget("q1", [tmp_path])
+    assert zeros(tmp_path, WordEncoder()) == 0
+    assert all("q1" in Prepared.load(one.folder).corpus.queriers for one in (several, alone))
+
+
+def test_a_store_that_was_made_anew_loses_nothing_of_others(tmp_path: Path) -> None:
+    stale = made(tmp_path).folder
+    shutil.rmtree(tmp_path / "embeddings")
+    others = EmbeddingStore(tmp_path / "embeddings" / WordEncoder().digest[:24], WordEncoder())
+    others.rows([f"another text {number}" for number in range(50)])
+    assert forget("q1", [tmp_path]).vectors == 0
+    assert zeros(tmp_path, WordEncoder()) == 0
+    assert "q1" not in Corpus.load(stale / "corpus").queriers
+    with pytest.raises(InputError, match="no longer in"):
+        Prepared.load(stale)
+
+
 def test_forgetting_twice_is_forgetting_once(tmp_path: Path) -> None:
     folder = made(tmp_path).folder
-    forget("q1", tmp_path, WordEncoder())
+    forget("q1", [tmp_path])
     first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    done = forget("q1", tmp_path, WordEncoder())
+    done = forget("q1", [tmp_path])
     assert done.dialogues == {}
     assert done.vectors == 0
     assert first == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -91,8 +131,8 @@ def test_a_kill_between_the_steps_is_mended_by_the_same_call(tmp_path: Path, mon
     with monkeypatch.context() as patched:
         patched.setattr("querier.data.forgetting._prune", killed)
         with pytest.raises(KeyboardInterrupt):
-            forget("q1", tmp_path, WordEncoder())
-    assert forget("q1", tmp_path, WordEncoder()).dialogues == {str(folder): 10}
+            forget("q1", [tmp_path])
+    assert forget("q1", [tmp_path]).dialogues == {str(folder): 10}
     assert "q1" not in Prepared.load(folder).corpus.queriers
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from tiny import tiny_decoder, tiny_rendered, tiny_tokenizer
 
+from querier.methods.prompts import render_plain
 from querier.models.tokens import IGNORED, Cut, Tokenizer
-from querier.types import Rendered
+from querier.types import Dialogue, Rendered, Turn
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -42,7 +43,23 @@ def test_labels_are_the_reply_and_the_end_of_its_turn() -> None:
 def test_without_a_template_there_are_lines_with_names() -> None:
     tokenizer = plain()
     ids = tokenizer.prompt([ONE]).input_ids[0]
-    assert tokenizer.tokenizer.decode(ids) == "Be kind.\nAnn: Ann: Hi\nT: Yes?\nAnn: Why?\nT:"
+    assert tokenizer.tokenizer.decode(ids) == "Be kind.\nAnn: Hi\nT: Yes?\nAnn: Why?\nT:"
+
+
+@pytest.mark.parametrize(
+    ("name", "opened", "text"),
+    [
+        ("Ann", False, "Ann: Why?\nT:"),
+        (None, False, "User: Why?\nT:"),
+        ("Ann", True, '"Good day."\nAnn: Why?\nT:'),
+        (None, True, 'User: "Good day."\nWhy?\nT:'),
+    ],
+)
+def test_without_a_template_a_rendered_name_stands_once(name: str | None, opened: bool, text: str) -> None:
+    opening = (Turn("T", "Good day."),) if opened else ()
+    asked = Dialogue("d", "Ann", "T", (*opening, Turn("Ann", "Why?"), Turn("T", "So.")), 0, "s")
+    tokenizer = plain()
+    assert tokenizer.tokenizer.decode(tokenizer.prompt([render_plain(asked, name)]).input_ids[0]) == text
 
 
 def test_seq2seq_reads_the_prompt_and_labels_the_reply() -> None:

@@ -180,7 +180,7 @@ def test_false_negatives_are_dropped_by_style() -> None:
         own = w.rows.querier == querier
         w.replies[own] = unit(np.eye(1, 12, 3) + 0.5 * rng.normal(size=(own.sum(), 12)))
     users = w.find(replace(CONFIG, false_negative=0.95))
-    strict = w.find(replace(CONFIG, false_negative=10.0))
+    strict = w.find(replace(CONFIG, false_negative=2.0))
 
     def meet(found: ContrastUsers) -> int:
         chosen = found.rows[w.rows.querier == 1]
