@@ -15,7 +15,7 @@ from querier.config import Config, to_plain
 from querier.data.collate import collate
 from querier.data.requests import Request, Scored
 from querier.distributed import sum_over_processes
-from querier.losses import Sum, combine, lm_loss, swap_loss
+from querier.losses import Sum, combine, lm_loss, mean_log_prob, swap_loss
 from querier.models.decoder import Decoder
 from querier.models.querier_model import QuerierModel
 from querier.types import Batch, Conditioning, LossParts, Tokens, move
@@ -192,7 +192,7 @@ def reply_mask(log_prob: Tensor, tokens: Tokens) -> Tensor:
 
 def reply_mean(log_prob: Tensor, tokens: Tokens) -> Tensor:
     """Mean log-probability of the reply's tokens, (B, L) to (B,)."""
-    return log_prob.sum(1) / reply_mask(log_prob, tokens).sum(1).clamp(min=1)
+    return mean_log_prob(log_prob, reply_mask(log_prob, tokens))
 
 
 def _groups(part: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -193,11 +193,6 @@ def move(value: Moved, device: torch.device | str) -> Moved:
     return value
 
 
-def select(items: Items, index: Any) -> Items:
-    """The rows `index` of every tensor of `items`."""
-    return Items(**{f.name: getattr(items, f.name)[index] for f in fields(items)})
-
-
 @dataclass
 class Conditioning:
     """What a conditioner gives to a decoder; at most one of the three kinds is set.

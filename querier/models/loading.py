@@ -100,9 +100,11 @@ def save_weights(model: Any, folder: Path) -> None:
     if isinstance(model, PeftModel):
         base: Any = model.get_base_model()
         state = {_plain(name): value for name, value in base.state_dict().items() if "lora_" not in name}
-        base.save_pretrained(str(folder), state_dict=state)
+        with _without_bars():
+            base.save_pretrained(str(folder), state_dict=state)
     else:
-        model.save_pretrained(str(folder))
+        with _without_bars():
+            model.save_pretrained(str(folder))
 
 
 def save_adapter(model: Any, folder: Path) -> None:
