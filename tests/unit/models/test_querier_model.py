@@ -13,10 +13,14 @@ from torch import Tensor
 from querier.choices import Fusion, Kind
 from querier.config import Config, from_plain
 from querier.models.querier_model import QuerierModel
-from querier.types import Batch, Conditioning, Items, Tokens, select
+from querier.types import Batch, Conditioning, Items, Tokens
 
 SIZE, CLUSTERS = 16, 3
 TOWERS = {"width": 16, "heads": 2, "virtual_tokens": 2, "history": 6, "neighbours": 4, "rank": 8}
+
+
+def select(items: Items, rows: object) -> Items:
+    return Items(**{name: value[rows] for name, value in vars(items).items()})
 
 
 def make_model(**changes: Any) -> QuerierModel:
