@@ -61,7 +61,7 @@ def test_groups_are_fields_of_the_configuration() -> None:
 
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("experiment", "ablation")])
 def test_experiments_and_ablations_compose_with_each_method(group: str, choice: str) -> None:
-    methods = ("ft", "querier") if choice == "demo" else ("ft", "zero_shot", "querier")
+    methods = ("ft", "zero_shot", "querier", "querier_lite")
     for method in methods:
         assert compose("fit", [f"{group}={choice}", f"method={method}"]).method == method
 
