@@ -75,6 +75,29 @@ class History(Choice):
     permuted = "permuted"  # the control: another querier's history, drawn anew for every dialogue and epoch
 
 
+class Source(Choice):
+    none = "none"
+    own = "own"  # the querier's own history
+    pool = "pool"  # other queriers' dialogues of the training pool
+
+
+class Retrieval(Choice):
+    bm25 = "bm25"
+    dense = "dense"
+    recency = "recency"
+
+
+class Profile(Choice):
+    none = "none"
+    querier = "querier"
+    responder = "responder"
+
+
+class Distil(Choice):
+    counting = "counting"
+    llm = "llm"
+
+
 class SwapForm(Choice):
     hinge = "hinge"
     logistic = "logistic"

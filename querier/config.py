@@ -13,14 +13,18 @@ from typing import Any
 from querier.choices import (
     Contrast,
     DecoderKind,
+    Distil,
     Fusion,
     History,
     Kind,
     OnError,
     Order,
     Pool,
+    Profile,
     Reader,
+    Retrieval,
     Schedule,
+    Source,
     SplitBy,
     SwapForm,
     Train,
@@ -216,9 +220,20 @@ class PromptConfig:
 
     name_querier: bool = True
     name_noise: float = 0.0  # share of training rows whose querier's name is another one of the pool
+    source: Source = Source.none  # where the dialogues come from that stand before the dialogue's own turns
+    items: int = 4  # so many of them at most
+    by: Retrieval = Retrieval.bm25
+    profile: Profile = Profile.none  # of whom a description stands before the dialogue's own turns
+    profiles: str = ""  # JSON {name: description}; without it descriptions are distilled
+    distil: Distil = Distil.counting
 
     def __post_init__(self) -> None:
         check_range("prompt.name_noise", self.name_noise, 0.0, 1.0)
+        check_range("prompt.items", self.items, 1)
+        if self.source is Source.pool and self.by is Retrieval.recency:
+            raise InputError(
+                "prompt.by=recency orders a querier's own history; with prompt.source=pool use bm25 or dense"
+            )
 
 
 @dataclass

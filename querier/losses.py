@@ -87,6 +87,7 @@ def specific_loss(
     valid: Tensor,
     hard_mask: Tensor,
     temperature: Tensor | float,
+    own_view: bool = True,
 ) -> Sum:
     """Contrast of queriers inside a cluster of queries, across two views of their histories.
 
@@ -105,6 +106,8 @@ def specific_loss(
         valid: True where both views hold an item, (B,) bool.
         hard_mask: True where a contrast user stands, (B, K) bool.
         temperature: > 0.
+        own_view: Whether an anchor's other view is a positive; False where both views are the same items, which would
+            be a comparison with itself.
 
     Returns:
         Sum over rows.
@@ -115,7 +118,9 @@ def specific_loss(
     itself = here[:, None] == torch.arange(len(columns), device=querier.device)
     usable = (cluster[:, None] == all_cluster) & (all_valid > 0)
     same_querier = querier[:, None] == all_querier
-    positive = usable & (itself | (same_querier & (scene[:, None] != all_scene)))
+    positive = usable & same_querier & (scene[:, None] != all_scene)
+    if own_view:
+        positive = positive | (usable & itself)
     candidate = positive | (usable & ~same_querier)
     return _both_directions(
         (first, second), (hard_first, hard_second), positive, candidate, valid, hard_mask, temperature

@@ -24,7 +24,7 @@ from querier.data.requests import Requests
 from querier.evaluation.metrics import words
 
 TRIES = 64  # queriers drawn for one dialogue, until enough of them have a history
-CONTROL = 23  # marks the draws of the permuted control's own histories
+EMPTY = np.zeros(0, dtype=np.int64)
 
 
 class SwapKind(Enum):
@@ -94,11 +94,8 @@ class Swaps:
         return found
 
     def own(self, row: int) -> np.ndarray:
-        """The history that counts as the true querier's, all of it; under the permuted control somebody else's."""
-        permuted = None
-        if self.requests.config.data.history is History.permuted:
-            permuted = np.random.default_rng([self.seed, CONTROL, row])
-        return self._without_query(row, self.requests.histories.of(row, None, permuted=permuted))
+        """The true querier's history, all of it."""
+        return self._without_query(row, self.requests.histories.of(row, None))
 
     def other(self, row: int, querier: int) -> np.ndarray:
         """What another querier had said and been answered before the dialogue's query, all of it."""
@@ -114,7 +111,7 @@ class Swaps:
         if kind is SwapKind.RANDOM:
             found = self._readable[bool(corpus.unseen[querier])]
         elif kind is SwapKind.CLUSTER:
-            rows = self._by_cluster.get(int(self.prepared.cluster[row]), np.zeros(0, dtype=np.int64))
+            rows = self._by_cluster.get(int(self.prepared.cluster[row]), EMPTY)
             rows = rows[(corpus.time[rows] < corpus.time[row]) & (corpus.scene[rows] != corpus.scene[row])]
             found = np.unique(corpus.querier[rows])
             found = found[corpus.unseen[found] == corpus.unseen[querier]]
@@ -138,9 +135,11 @@ class Swaps:
         if not len(candidates):
             return "nobody to swap with"
         generator = np.random.default_rng([self.seed, kind.value, row])
-        drawn = generator.choice(candidates, size=min(TRIES, len(candidates)), replace=False)
+        drawn = generator.choice(candidates, size=min(TRIES, len(candidates)), replace=False).tolist()
+        if self.requests.config.data.history is History.permuted:
+            own, drawn = self._stand_in(row, drawn)
         count = 0
-        for querier in drawn.tolist():
+        for querier in drawn:
             other = self.other(row, querier)
             length = min(len(own), len(other), most)
             if length == 0 or (limit is not None and length < limit):
@@ -150,6 +149,18 @@ class Swaps:
             if count == draws:
                 break
         return None if count else "nobody with a long enough history to swap with"
+
+    def _stand_in(self, row: int, drawn: list[int]) -> tuple[np.ndarray, list[int]]:
+        """Under the permuted control: the first drawn querier with a history takes the true one's place.
+
+        Both sides of a pair then come from the same draw and can change places, so that a swap accuracy other than
+        one half is the evaluation's fault.
+        """
+        for querier in drawn:
+            history = self.other(row, querier)
+            if len(history):
+                return history, [other for other in drawn if other != querier]
+        return EMPTY, []
 
     def _without_query(self, row: int, history: np.ndarray) -> np.ndarray:
         kept: np.ndarray = history[self._query[history] != self._query[row]]

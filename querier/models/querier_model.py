@@ -147,6 +147,7 @@ class QuerierModel(nn.Module):
             pairs.views.any(-1).all(0),
             pairs.hard_mask & pairs.hard.mask.any(-1),
             heads.temperature(),
+            self.loss.second_view,
         )
 
     def _general_loss(self, batch: Batch, pairs: Contrastive, views: Tensor) -> Sum:

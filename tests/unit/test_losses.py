@@ -170,6 +170,18 @@ def test_rows_of_the_same_querier_and_scene_are_neither_positive_nor_negative() 
     assert int(terms.count) == 2
 
 
+def test_without_an_own_view_a_row_is_never_compared_with_itself() -> None:
+    """One querier, two scenes, equal items in both views: the other row is the only candidate."""
+    made = case(rows=2)
+    made.update(querier=torch.tensor([0, 0]), scene=torch.tensor([0, 1]), cluster=torch.zeros(2, dtype=torch.int64))
+    made.update(valid=torch.ones(2, dtype=torch.bool), hard_mask=torch.zeros(2, K, dtype=torch.bool))
+    arguments = [made[name] for name in SPECIFIC]
+    assert float(specific_loss(*arguments, TAU, own_view=False).total) == pytest.approx(0.0, abs=1e-9)
+    assert float(specific_loss(*arguments, TAU).total) > 0.01
+    made["scene"][1] = 0
+    assert int(specific_loss(*arguments, TAU, own_view=False).count) == 0
+
+
 def test_nearly_equal_queries_are_never_negatives() -> None:
     made = case(4)
     made["mutual"][:], made["near"][:] = False, True

@@ -114,11 +114,16 @@ def test_the_same_query_in_other_letters_is_left_out() -> None:
     assert found.excluded == {"own history empty": 1}
 
 
-def test_the_control_reads_another_history_as_its_own(prepared: Any) -> None:
-    requests = make_requests(prepared, data={"history": "permuted"})
-    rows = held_out(prepared)
-    for pair in Swaps(requests, prepared, 0).pairs(SwapKind.RANDOM, rows, 1).pairs:
-        assert (prepared.corpus.querier[pair.own] != prepared.corpus.querier[pair.row]).all()
+@pytest.mark.parametrize("kind", SwapKind)
+def test_both_sides_of_the_control_come_from_the_same_candidates(prepared: Any, kind: SwapKind) -> None:
+    swaps = Swaps(make_requests(prepared, data={"history": "permuted"}), prepared, 0)
+    pairs = swaps.pairs(kind, held_out(prepared), 2).pairs
+    assert pairs
+    for pair in pairs:
+        stand_in = set(prepared.corpus.querier[pair.own].tolist())
+        assert len(stand_in) == 1
+        assert stand_in < set(swaps.candidates(kind, pair.row).tolist())
+        assert pair.querier not in stand_in
 
 
 def pair(row: int, querier: int, draw: int = 0) -> SwapPair:
