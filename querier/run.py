@@ -73,7 +73,7 @@ class Run:
 
     @property
     def examples(self) -> Path:
-        """Replies that `querier test` generated on the test split, one JSON object a line."""
+        """The test split's dialogues as `querier test` scored them, one JSON object a line."""
         return self.examples_of("test")
 
     def results_of(self, split: str) -> Path:
@@ -81,7 +81,7 @@ class Run:
         return self.folder / ("results.json" if split == "test" else f"results_{split}.json")
 
     def examples_of(self, split: str) -> Path:
-        """Replies that `querier test` generated on a split, as `results_of`."""
+        """A split's dialogues as scored, as `results_of`."""
         return self.folder / ("examples.jsonl" if split == "test" else f"examples_{split}.jsonl")
 
     def card(self) -> dict[str, Any]:

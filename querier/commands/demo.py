@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,13 @@ from querier.commands.progress import Progress
 from querier.commands.test import run_test
 from querier.config import Config
 from querier.data.preparation import Prepared
-from querier.data.sample import CHANCE, TRAITS, Traits, admits, fact_right, read_traits, sample_folder, traits_of
-from querier.evaluation.evaluate import ReplyMetric
+from querier.data.sample import CHANCE, Traits, admits, read_traits, sample_folder
 from querier.evaluation.results import Result
 from querier.evaluation.scoring import blinded
 from querier.evaluation.swap import swap_ceiling
 from querier.responder import Responder
 from querier.run import write_json
-from querier.types import Dialogue, Split
+from querier.types import Split
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +80,8 @@ def run(options: DemoOptions) -> None:
         seconds["fit"] = time.monotonic() - begun
         begun = time.monotonic()
         traits = read_traits(sample_folder() / "traits.jsonl")
-        metrics = reply_metrics(traits)
         tested = {
-            name: Tested(one, run_test(one.run, config.evaluation, progress, metrics, empty_replies=True))
+            name: Tested(one, run_test(one.run, config.evaluation, progress, empty_replies=True))
             for name, one in fitted.items()
         }
     seconds["test"] = time.monotonic() - begun
@@ -100,34 +98,6 @@ def method_config(name: str, config: Config) -> Config:
     experiment = [] if any(word.startswith("experiment=") for word in given) else ["experiment=demo"]
     composed: Config = plain_config(compose("fit", [*experiment, *given, f"method={name}"]))
     return replace(composed, output=config.output, cache=config.cache, name=name)
-
-
-def reply_metrics(traits: dict[str, Traits]) -> dict[str, ReplyMetric]:
-    """The exact rules of the bundled corpus: all traits, each trait, and the fact in the right words."""
-
-    def trait_accuracy(dialogue: Dialogue, reply: str) -> float:
-        found, true = traits_of(reply), vars_of(traits[dialogue.querier])
-        return sum(found[name] == value for name, value in true.items()) / len(true)
-
-    def fact_accuracy(dialogue: Dialogue, reply: str) -> float:
-        return float(fact_right(dialogue.query, reply, traits[dialogue.querier]))
-
-    each = {f"trait_{name}": one_trait(name, traits) for name in TRAITS}
-    return {"trait_accuracy": trait_accuracy, "fact_accuracy": fact_accuracy, **each}
-
-
-def one_trait(name: str, traits: dict[str, Traits]) -> ReplyMetric:
-    """A metric: whether a reply shows the right value of one trait."""
-
-    def right(dialogue: Dialogue, reply: str) -> float:
-        return float(traits_of(reply)[name] == vars_of(traits[dialogue.querier])[name])
-
-    return right
-
-
-def vars_of(traits: Traits) -> dict[str, str]:
-    """Traits by name."""
-    return {name: getattr(traits, name) for name in TRAITS}
 
 
 def summarise(
@@ -177,7 +147,7 @@ def picture(prepared: Prepared, responder: Responder, traits: dict[str, Traits])
     answers = []
     for row, reply in zip(chosen, replies, strict=True):
         dialogue = corpus.dialogue(row)
-        shown = ", ".join(vars_of(traits[dialogue.querier]).values())
+        shown = ", ".join(asdict(traits[dialogue.querier]).values())
         unseen = bool(corpus.unseen[corpus.querier[row]])
         answers.append(tables.Answer(dialogue.query, dialogue.querier, shown, unseen, reply, dialogue.reply))
     return answers
