@@ -15,6 +15,7 @@ COMMANDS = {
     "prepare": "read dialogues, embed them, find clusters and contrast users; check_only=true writes nothing",
     "fit": "train a responder: data=sample, or data=jsonl data.path=my_dialogues.jsonl",
     "test": "score the held-out dialogues of a run",
+    "compare": "train and test several methods, one table: 'methods=[ft,querier]' 'seeds=[0,1,2]'",
     "predict": "answer a file: input=queries.jsonl into=replies.jsonl",
     "ask": "answer one query for several queriers: query='...' 'queriers=[ann,bob]'",
     "forget": "remove a querier from a run and the caches: querier=ann",

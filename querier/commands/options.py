@@ -7,6 +7,7 @@ from typing import Any
 
 from querier.choices import OnError
 from querier.config import Config, EvaluationConfig, check_range
+from querier.errors import InputError
 
 
 @dataclass
@@ -34,6 +35,29 @@ class DemoOptions(Config):
     """
 
     methods: list[str] = field(default_factory=lambda: ["ft", "querier"])
+
+
+@dataclass
+class CompareOptions(Config):
+    """`querier compare`.
+
+    Args:
+        methods: Rows of the table: `ft`, or a method and an ablation of it, `querier+no_swap_loss`.
+        seeds: Each method is trained with each; what trains nothing runs once.
+        baseline: What the others are compared with; empty for `ft`, or the first method where `ft` is none of them.
+    """
+
+    methods: list[str] = field(default_factory=lambda: ["ft", "querier"])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    baseline: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, values in (("methods", self.methods), ("seeds", self.seeds)):
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"{name} must name one or more, each once, got {values}; e.g. 'methods=[ft,querier]'")
+        if self.baseline and self.baseline not in self.methods:
+            raise InputError(f"baseline={self.baseline} is not among the methods {', '.join(self.methods)}")
 
 
 @dataclass
@@ -165,6 +189,7 @@ OPTIONS: dict[str, type[Any]] = {
     "predict": PredictOptions,
     "ask": AskOptions,
     "forget": ForgetOptions,
+    "compare": CompareOptions,
     "bench": BenchOptions,
     "demo": DemoOptions,
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +15,19 @@ from querier.choices import Kind
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
 from querier.config import Config, EvaluationConfig
+from querier.data.sample import sample_folder
+from querier.data.sample.scores import rules_of
 from querier.errors import InputError
-from querier.evaluation.evaluate import Options, ReplyMetric, evaluate
-from querier.evaluation.results import Result
+from querier.evaluation.evaluate import Options, evaluate, settings_of
+from querier.evaluation.results import Record, Result
 from querier.evaluation.scoring import Reads
 from querier.files import write_atomic
 from querier.responder import Responder
 from querier.run import Run, find_run, origin, write_json
 
 log = logging.getLogger(__name__)
+
+AFTERWARDS = ("bootstrap", "interval")  # settings that change no dialogue's scores
 
 SHOWN = (
     "nll_per_token",
@@ -64,7 +67,6 @@ def run_test(
     run: Run,
     config: EvaluationConfig,
     progress: Progress | None = None,
-    reply_metrics: Mapping[str, ReplyMetric] | None = None,
     *,
     cold_start: bool = False,
     empty_replies: bool = False,
@@ -75,7 +77,6 @@ def run_test(
         run: The run.
         config: Which split, how many rows, how many draws.
         progress: Shows the scoring.
-        reply_metrics: More scores of a generated reply.
         cold_start: Whether the curves over the number of history items are taken.
         empty_replies: Whether replies without any history are generated too.
     """
@@ -86,7 +87,7 @@ def run_test(
     responder.module.config = replace(responder.config, evaluation=config)
     options = Options(
         encode=responder.encode,
-        reply_metrics=reply_metrics,
+        reply_metrics=rules_of(Path(run.config().data.path), sample_folder()),
         reads=reads(responder.config),
         cold_start=cold_start,
         empty_replies=empty_replies,
@@ -97,10 +98,21 @@ def run_test(
     log.info("  model %s", model)
     found = {**result.to_json(), "run": run.folder.name, "model": model, "origin": origin()}
     write_json(run.results_of(config.split), found)
-    kept = [row for row in result.rows if row["reply"] is not None or row["error"] is not None]
-    lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in kept)
+    lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in result.rows)
     write_atomic(run.examples_of(config.split), "".join(lines))
     return result
+
+
+def scored_rows(run: Run, config: EvaluationConfig, progress: Progress | None = None) -> list[Record]:
+    """The scored dialogues of a run: those that lie beside it where they were taken under these settings, else new."""
+    results, examples = run.results_of(config.split), run.examples_of(config.split)
+    if results.is_file() and examples.is_file():
+        found = json.loads(results.read_text(encoding="utf-8"))
+        wanted = {name: value for name, value in settings_of(config).items() if name not in AFTERWARDS}
+        if wanted.items() <= found["settings"].items() and found["model"] == model_digest(run.model):
+            with examples.open(encoding="utf-8") as lines:
+                return [json.loads(line) for line in lines]
+    return run_test(run, config, progress).rows
 
 
 def reads(config: Config) -> Reads:

@@ -110,7 +110,7 @@ class _Evaluation:
             metrics=summarise(table, self.config.bootstrap, generator, dict.fromkeys([*ALWAYS, *score_names(table)])),
             counts=self._counts(table),
             excluded=self._excluded(sets, int((unseen & bare).sum())),
-            settings=self._settings(),
+            settings=settings_of(self.config),
             cold_start=self._cold_start() if self.options.cold_start else {},
             rows=table,
             pairs={kind.name.lower(): found.pairs for kind, found in sets.items()},
@@ -264,19 +264,20 @@ class _Evaluation:
         excluded = {kind.name.lower(): dict(found.excluded) for kind, found in sets.items()}
         return {"main": {"unseen querier without history": first} if first else {}, **excluded}
 
-    def _settings(self) -> dict[str, object]:
-        config = self.config
-        return {
-            "split": config.split,
-            "limit": config.limit,
-            "draws": config.draws,
-            "generate": config.generate,
-            "max_new_tokens": config.max_new_tokens,
-            "temperature": 0.0,
-            "bootstrap": config.bootstrap,
-            "seed": config.seed,
-            "interval": "95 %, wild cluster bootstrap-t over queriers",
-        }
+
+def settings_of(config: EvaluationConfig) -> dict[str, object]:
+    """What stands beside every result: under which settings it was taken."""
+    return {
+        "split": config.split,
+        "limit": config.limit,
+        "draws": config.draws,
+        "generate": config.generate,
+        "max_new_tokens": config.max_new_tokens,
+        "temperature": 0.0,
+        "bootstrap": config.bootstrap,
+        "seed": config.seed,
+        "interval": "95 %, wild cluster bootstrap-t over queriers",
+    }
 
 
 def sample_rows(rows: np.ndarray, querier: np.ndarray, count: int | None, generator: np.random.Generator) -> np.ndarray:

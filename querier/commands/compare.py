@@ -1,0 +1,187 @@
+"""`querier compare`: train what needs training, test all, one table with paired differences.
+
+A row of the table is a method, `ft`, or a method with one of `conf/ablation/` applied, `querier+no_swap_loss`. Runs
+that are finished and tested are taken as they are, so that an interrupted comparison goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from querier.commands.compose import compose, job_overrides
+from querier.commands.fit import plain_config, run_fit
+from querier.commands.options import CompareOptions
+from querier.commands.prepare import read_corpus
+from querier.commands.progress import Progress
+from querier.commands.test import number, scored_rows
+from querier.config import Config, EvaluationConfig, to_plain
+from querier.evaluation.comparison import Comparison, Difference, compare
+from querier.evaluation.results import Record
+from querier.evaluation.statistics import Value
+from querier.files import write_atomic
+from querier.methods.registry import trains
+from querier.run import APART, Run, run_digest, write_json
+
+log = logging.getLogger(__name__)
+
+OWN = ("methods", "seeds", "baseline", "name", "method", "ablation", "seed", "sweep")  # not handed on to the runs
+
+WIDE = 160  # letters
+
+SHOWN = (
+    "nll_per_byte",
+    "rouge_l",
+    "trait_accuracy_unseen",
+    "fact_accuracy_unseen",
+    "swap_accuracy_random",
+    "swap_accuracy_cluster",
+    "swap_accuracy_contrast",
+)
+
+
+def run(options: CompareOptions) -> None:
+    """Train, test, compare; leaves `outputs/compare/<name>/{results.json,examples.jsonl}`."""
+    run_compare(options, job_overrides() or [])
+
+
+def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
+    """The same from Python.
+
+    Args:
+        options: Which methods and seeds; what every run shares.
+        overrides: What else each run's `querier fit` is told, as on the command line.
+
+    Returns:
+        The folder with the results.
+
+    Raises:
+        InputError: A method that does not exist, or what one of the runs refuses.
+    """
+    configs = {
+        label: row_configs(label, options, overrides) for label in options.methods
+    }  # all checked before any runs
+    with Progress(options.trainer.enable_progress_bar is not False) as progress:
+        runs: dict[str, list[Run]] = {}
+        digests: dict[str, str] = {}
+        for label, each in configs.items():
+            for config in each:
+                run = _fitted(config, digests, progress)
+                runs.setdefault(label, []).append(run)
+                log.info("%s, seed %d: %s", label, config.seed, run.folder)
+        records = {
+            label: [scored_rows(run, options.evaluation, progress) for run in each] for label, each in runs.items()
+        }
+    found = compare(records, options.baseline or baseline_of(options.methods), options.evaluation.bootstrap)
+    folder = Path(options.output) / "compare" / (options.name or _digest(runs, options.evaluation))
+    write_results(folder, found, options, runs, set(digests.values()))
+    write_examples(folder / "examples.jsonl", records, options.seeds)
+    console = Console()
+    wide = console if console.is_terminal else Console(width=WIDE)  # a file has no edge to fold at
+    wide.print(table(folder.name, found))
+    log.info("%s holds all numbers, examples.jsonl beside it the dialogues", folder / "results.json")
+    return folder
+
+
+def row_configs(label: str, options: CompareOptions, overrides: Sequence[str]) -> list[Config]:
+    """What `querier fit` is told for a row of the table, one for each seed; one alone where nothing is trained.
+
+    Raises:
+        InputError: No such method or ablation, or an override is refused.
+    """
+    method, _, ablation = label.partition("+")
+    words = [word for word in overrides if word.split("=")[0] not in OWN]
+    words += [f"method={method}"] + ([f"ablation={ablation}"] if ablation else [])
+    configs = [plain_config(compose("fit", [*words, f"seed={seed}"])) for seed in options.seeds]
+    placed = [replace(config, output=options.output, cache=options.cache, name=None) for config in configs]
+    return placed if trains(placed[0]) else placed[:1]
+
+
+def baseline_of(methods: Sequence[str]) -> str:
+    """`ft` where it is among the methods, else the first of them."""
+    return "ft" if "ft" in methods else methods[0]
+
+
+def _fitted(config: Config, digests: dict[str, str], progress: Progress) -> Run:
+    """The finished run of a configuration, trained if there is none; `digests` remembers what was read."""
+    key = json.dumps(to_plain(config.data), sort_keys=True, default=str)
+    if key not in digests:
+        digests[key] = read_corpus(config).digest
+    known = Run(Path(config.output) / f"{config.method}-{run_digest(config, digests[key])}")
+    if known.finished and not config.overwrite:
+        return known
+    return run_fit(config, progress).run
+
+
+def _digest(runs: dict[str, list[Run]], evaluation: EvaluationConfig) -> str:
+    names = {label: [run.folder.name for run in each] for label, each in runs.items()}
+    return hashlib.sha256(json.dumps([names, to_plain(evaluation)], sort_keys=True).encode()).hexdigest()[:8]
+
+
+def write_results(
+    folder: Path, found: Comparison, options: CompareOptions, runs: dict[str, list[Run]], data: set[str]
+) -> None:
+    """The table as JSON: numbers and names of methods, no text of anybody and no path."""
+    plain = {key: value for key, value in to_plain(plain_config(options)).items() if key not in APART}
+    plain["data"] = {key: value for key, value in plain["data"].items() if key != "path"}
+    write_json(
+        folder / "results.json",
+        {
+            **found.to_json(),
+            "seeds": list(options.seeds),
+            "runs": {label: [run.folder.name for run in each] for label, each in runs.items()},
+            "settings": to_plain(options.evaluation),
+            "decoder": Path(options.decoder.path).name or str(options.decoder.kind),
+            "digests": {
+                "config": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16],
+                "data": sorted(data),
+            },
+        },
+    )
+
+
+def write_examples(path: Path, records: dict[str, list[list[Record]]], seeds: Sequence[int]) -> None:
+    """Every example of every run, one JSON object a line."""
+    lines = (
+        json.dumps({"method": label, "seed": seed, **row}, ensure_ascii=False, default=str) + "\n"
+        for label, each in records.items()
+        for seed, rows in zip(seeds, each, strict=False)
+        for row in rows
+    )
+    write_atomic(path, "".join(lines))
+
+
+def table(name: str, found: Comparison) -> Table:
+    """The main metrics: value and interval, and under it the difference to the baseline.
+
+    A star marks a difference whose interval excludes 0 and whose sign is the same in each seed.
+    """
+    first = next(iter(found.methods.values()))
+    n = max(value.n for value in first.values())
+    shown = Table(title=f"{name}: {n} dialogues, differences to {found.baseline}")
+    shown.add_column("method")
+    metrics = [metric for metric in SHOWN if metric in first]
+    for metric in metrics:
+        shown.add_column(metric.replace("_", " "), justify="right")
+    for label, values in found.methods.items():
+        cells = [_cell(values.get(metric), found.differences.get(label, {}).get(metric)) for metric in metrics]
+        shown.add_row(label, *cells)
+    return shown
+
+
+def _cell(value: Value | None, difference: Difference | None) -> str:
+    if value is None or value.value is None:
+        return "-"
+    text = f"{value.value:.4f}\n[{number(value.low)}, {number(value.high)}]"
+    if difference is None or difference.value.value is None:
+        return text
+    low, high = difference.value.low, difference.value.high
+    sure = low is not None and high is not None and (low > 0 or high < 0) and difference.same_sign
+    return f"{text}\n{difference.value.value:+.4f}{'*' if sure else ''}"

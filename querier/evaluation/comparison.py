@@ -1,0 +1,130 @@
+"""Several methods on the same dialogues: one table, and paired differences to one of them.
+
+Scores are averaged over seeds for each dialogue first; intervals are over queriers (design 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from querier.errors import InputError
+from querier.evaluation.results import Record, average_seeds, differences, summarise
+from querier.evaluation.statistics import Value
+
+SEED = 104  # marks the draws of the intervals
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a method is from the baseline.
+
+    Attributes:
+        value: Paired, seeds averaged, p adjusted by Holm over the metrics of the method.
+        by_seed: The same for each seed alone, without an interval.
+    """
+
+    value: Value
+    by_seed: list[float | None]
+
+    @property
+    def same_sign(self) -> bool:
+        """Whether the seeds agree about the direction; False with fewer than two of them."""
+        signs = {value is not None and value > 0 for value in self.by_seed if value != 0}
+        return len(self.by_seed) > 1 and len(signs) == 1 and None not in self.by_seed and 0 not in self.by_seed
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in `results.json`."""
+        return {**self.value.to_json(), "by_seed": self.by_seed, "same_sign": self.same_sign}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table.
+
+    Attributes:
+        baseline: Name of the method that the others are compared with.
+        methods: Metrics of each method.
+        differences: To the baseline, of every other method.
+    """
+
+    baseline: str
+    methods: dict[str, dict[str, Value]]
+    differences: dict[str, dict[str, Difference]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in `results.json`."""
+        return {
+            "baseline": self.baseline,
+            "methods": {
+                name: {metric: value.to_json() for metric, value in found.items()}
+                for name, found in self.methods.items()
+            },
+            "differences": {
+                name: {metric: value.to_json() for metric, value in found.items()}
+                for name, found in self.differences.items()
+            },
+        }
+
+
+def compare(runs: Mapping[str, Sequence[Sequence[Record]]], baseline: str, draws: int, seed: int = 0) -> Comparison:
+    """Compare methods that were tested on the same dialogues.
+
+    Args:
+        runs: For each method the records of each of its seeds, in one order of seeds; a method that trains nothing
+            has one.
+        baseline: One of the methods.
+        draws: Bootstrap draws.
+        seed: Of the draws.
+
+    Raises:
+        InputError: The baseline is none of the methods, or two runs were not tested on the same dialogues.
+    """
+    if baseline not in runs:
+        raise InputError(f"baseline={baseline} is not among the methods {', '.join(runs)}")
+    _check_same(runs)
+    rows = {name: average_seeds(one) for name, one in runs.items()}
+    generator = np.random.default_rng([seed, SEED])
+    methods = {name: summarise(one, draws, generator) for name, one in rows.items()}
+    found = {
+        name: _differences(runs[name], runs[baseline], rows[name], rows[baseline], draws, generator)
+        for name in runs
+        if name != baseline
+    }
+    return Comparison(baseline, methods, found)
+
+
+def _differences(
+    runs: Sequence[Sequence[Record]],
+    others: Sequence[Sequence[Record]],
+    rows: Sequence[Record],
+    baseline: Sequence[Record],
+    draws: int,
+    generator: np.random.Generator,
+) -> dict[str, Difference]:
+    averaged = differences(rows, baseline, draws, generator)
+    count = max(len(runs), len(others))  # what trains nothing has one run, which stands against each seed
+    each = [differences(runs[place % len(runs)], others[place % len(others)], 1, generator) for place in range(count)]
+    return {
+        name: Difference(value, [one[name].value if name in one else None for one in each])
+        for name, value in averaged.items()
+    }
+
+
+def _check_same(runs: Mapping[str, Sequence[Sequence[Record]]]) -> None:
+    """Refuse runs whose dialogues differ: their difference would be one of data."""
+    wanted: set[str] | None = None
+    first = ""
+    for name, one in runs.items():
+        for rows in one:
+            ids = {row["id"] for row in rows}
+            if wanted is None:
+                wanted, first = ids, name
+            elif ids != wanted:
+                raise InputError(
+                    f"{name} and {first} were tested on different dialogues ({len(ids)} and {len(wanted)}, "
+                    f"{len(ids & wanted)} of them the same); compare runs of the same data, split and evaluation"
+                )

@@ -1,0 +1,68 @@
+"""`querier compare`: trains what is missing, tests all, leaves one table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_log import FAST, write_log
+
+from querier.cli import main
+
+
+def words(folder: Path) -> list[str]:
+    log = folder / "log.jsonl"
+    if not log.exists():
+        write_log(log)
+    return [f"data.path={log}", f"output={folder / 'outputs'}", f"cache={folder / 'cache'}", *FAST]
+
+
+@pytest.mark.slow
+def test_a_table_of_methods_seeds_and_an_ablation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["methods=[zero_shot,ft,querier,querier+no_gate]", "seeds=[0,1]", "name=small", *words(tmp_path)]
+    assert main(["compare", *given]) == 0
+    folder = tmp_path / "outputs" / "compare" / "small"
+    found = json.loads((folder / "results.json").read_text())
+    assert found["baseline"] == "ft"
+    assert found["seeds"] == [0, 1]
+    assert list(found["methods"]) == ["zero_shot", "ft", "querier", "querier+no_gate"]
+    assert [len(found["runs"][name]) for name in found["methods"]] == [1, 2, 2, 2]
+    assert len({*found["runs"]["querier"], *found["runs"]["querier+no_gate"]}) == 4
+    value = found["methods"]["querier"]["nll_per_byte"]
+    assert value["low"] <= value["value"] <= value["high"]
+    assert value["n_failed"] == 0
+    difference = found["differences"]["querier"]["nll_per_byte"]
+    assert difference["value"] == pytest.approx(
+        value["value"] - found["methods"]["ft"]["nll_per_byte"]["value"], abs=1e-9
+    )
+    assert len(difference["by_seed"]) == 2
+    assert str(tmp_path) not in json.dumps(found)
+    examples = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
+    assert len(examples) == 7 * value["n"]
+    assert {"method", "seed", "query", "querier", "gold", "reply", "scores", "error"} <= set(examples[0])
+    capsys.readouterr()
+    # The same command again trains and scores nothing, and comes to the same numbers.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").glob("*/*.json")}
+    assert main(["compare", *given]) == 0
+    assert json.loads((folder / "results.json").read_text()) == found
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "querier+no_gate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["methods=[ft,querrier]"], "querrier"),
+        (["methods=[ft,querier+no_such]"], "no_such"),
+        (["methods=[]"], "methods must name one or more"),
+        (["seeds=[0,0]"], "seeds must name one or more, each once"),
+        (["methods=[ft]", "baseline=qar"], "baseline=qar is not among"),
+    ],
+)
+def test_a_wrong_table_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str
+) -> None:
+    assert main(["compare", *words(tmp_path), *given]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()

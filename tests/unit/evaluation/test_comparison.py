@@ -1,0 +1,73 @@
+"""A comparison: seeds averaged first, differences paired, one table of data only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from querier.errors import InputError
+from querier.evaluation.comparison import Difference, compare
+from querier.evaluation.results import Record
+from querier.evaluation.statistics import Value
+
+
+def rows(shift: float, seed: int, queriers: int = 8, each: int = 5, **changes: Any) -> list[Record]:
+    """Scores that vary by querier and dialogue in the same way in every run, plus a shift and a little noise."""
+    shared, noise = np.random.default_rng(7), np.random.default_rng(seed)
+    made = []
+    for number in range(queriers):
+        level = shared.normal()
+        for place in range(each):
+            score = level + shared.normal() + shift + 0.01 * noise.normal()
+            record = {"id": f"{number}-{place}", "querier": f"q{number}", "unseen": number % 2 == 0, "tokens": 3}
+            made.append({**record, "bytes": 9, "scores": {"rouge_l": score}, "error": None, **changes})
+    return made
+
+
+def test_seeds_are_averaged_and_differences_paired() -> None:
+    found = compare({"ft": [rows(0, 1), rows(0, 2)], "querier": [rows(0.3, 3), rows(0.5, 4)]}, "ft", 500)
+    difference = found.differences["querier"]["rouge_l"]
+    assert difference.value.value == pytest.approx(0.4, abs=0.02)
+    assert difference.by_seed == pytest.approx([0.3, 0.5], abs=0.02)
+    assert difference.same_sign
+    assert difference.value.n == 40
+    assert difference.value.low is not None
+    assert found.methods["querier"]["rouge_l"].low is not None
+    # Pairing takes away what the two have in common: the interval is much narrower than that of either.
+    wide = found.methods["querier"]["rouge_l"]
+    assert difference.value.high - difference.value.low < 0.1 * (wide.high - wide.low)  # type: ignore[operator]
+    assert "ft" not in found.differences
+
+
+def test_what_trains_nothing_stands_against_each_seed() -> None:
+    found = compare({"zero_shot": [rows(0, 1)], "ft": [rows(0.2, 2), rows(-0.1, 3), rows(0.3, 4)]}, "zero_shot", 200)
+    assert found.differences["ft"]["rouge_l"].by_seed == pytest.approx([0.2, -0.1, 0.3], abs=0.02)
+    assert not found.differences["ft"]["rouge_l"].same_sign
+
+
+@pytest.mark.parametrize(
+    ("each", "same"), [([0.1, 0.2], True), ([0.1, -0.1], False), ([0.1], False), ([0.1, None], False)]
+)
+def test_a_sign_counts_only_where_all_seeds_share_it(each: list[float | None], same: bool) -> None:
+    assert Difference(Value(0.1, 0.0, 0.2, 9), each).same_sign is same
+
+
+def test_a_failed_dialogue_is_in_no_number_and_counted() -> None:
+    broken = rows(0.2, 3)
+    broken[0]["scores"]["rouge_l"] = None
+    found = compare({"ft": [rows(0, 1)], "querier": [broken]}, "ft", 200)
+    assert found.methods["querier"]["rouge_l"].n_failed == 1
+    assert found.methods["querier"]["rouge_l"].n == 39
+    assert found.differences["querier"]["rouge_l"].value.n_failed == 1
+
+
+def test_other_dialogues_are_refused() -> None:
+    with pytest.raises(InputError, match="tested on different dialogues"):
+        compare({"ft": [rows(0, 1)], "querier": [rows(0, 1, queriers=7)]}, "ft", 100)
+
+
+def test_an_unknown_baseline_is_refused() -> None:
+    with pytest.raises(InputError, match="baseline=qar is not among the methods ft"):
+        compare({"ft": [rows(0, 1)]}, "qar", 100)
