@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAST := OMP_NUM_THREADS=1
 
-.PHONY: install test demo slow lint clean
+.PHONY: install test demo slow lint tables clean
 
 install: $(STAMP)
 
@@ -28,6 +28,9 @@ slow: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+tables: $(STAMP)
+	$(BIN)/python -m querier.commands.tables README.md EXPERIMENTS.md
 
 clean:
 	rm -rf build dist *.egg-info outputs multirun .pytest_cache .mypy_cache .ruff_cache

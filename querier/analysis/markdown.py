@@ -1,0 +1,126 @@
+"""Tables of README.md and EXPERIMENTS.md, written from the files of `results/`, so that no number is typed.
+
+A table stands between two comments, of which the first says where its numbers come from:
+
+    <!-- comparison results/scotus.json nll_per_byte rouge_l swap_accuracy_cluster -->
+    <!-- end -->
+
+`comparison` takes what `querier compare` left (metrics named after the file), `demo` what `querier demo` left.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from querier.errors import InputError
+
+BLOCK = re.compile(r"(<!-- (comparison|demo) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+FINE = ("nll_per_byte",)  # four decimals
+DEMO = {
+    "trait_accuracy_seen": "traits right, seen queriers",
+    "trait_accuracy_unseen": "traits right, unseen queriers",
+    "trait_accuracy_empty_history": "traits right without history",
+    "fact_accuracy_seen": "fact in the right words, seen",
+    "fact_accuracy_unseen": "fact in the right words, unseen",
+    "rouge_l": "ROUGE-L",
+    "nll_per_token": "NLL per token, true querier",
+    "nll_swapped": "NLL per token, another of the cluster (histories cut to one length)",
+    "nll_empty": "NLL per token, no history",
+    "swap_accuracy_random": "swap accuracy, random",
+    "swap_accuracy_cluster": "swap accuracy, same cluster",
+    "swap_accuracy_contrast": "swap accuracy, contrast users",
+}
+
+
+def fill(text: str, folder: Path) -> str:
+    """The text with every table written anew.
+
+    Args:
+        text: Markdown.
+        folder: Where the files that it names lie.
+
+    Raises:
+        InputError: A file is not there, or holds no such metric.
+    """
+
+    def written(block: re.Match[str]) -> str:
+        kind, name, words = block[2], block[3], block[4].split()
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"a table names {name}, which is not under {folder}")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return f"{block[1]}{chr(10).join(TABLES[kind](found, words))}\n{block[5]}"
+
+    return BLOCK.sub(written, text)
+
+
+def comparison(found: dict[str, Any], metrics: Sequence[str]) -> list[str]:
+    """Value with its 95 % interval for each method and, after Δ, the paired difference to the baseline.
+
+    A star marks a difference whose interval excludes 0 and whose sign is the same in each seed.
+    """
+    absent = [name for name in metrics if name not in found["methods"][found["baseline"]]]
+    if absent:
+        raise InputError(f"no metric {', '.join(absent)} in these results; there are {', '.join(_names(found))}")
+    lines = _head(["method", *(name.replace("_", " ") for name in metrics)])
+    for method, values in found["methods"].items():
+        against = found["differences"].get(method, {})
+        lines.append(_row([f"`{method}`", *(_cell(name, values[name], against.get(name)) for name in metrics)]))
+    seeds, n = len(found["seeds"]), {metric: found["methods"][found["baseline"]][metric] for metric in metrics}
+    counts = ", ".join(f"{name.replace('_', ' ')} {value['n']}" for name, value in n.items())
+    failed = sum(value["n_failed"] for values in found["methods"].values() for value in values.values())
+    queriers = max(value["queriers"] for value in n.values())
+    note = f"{_seeds(seeds)}, Δ to `{found['baseline']}`; dialogues: {counts}; {queriers} queriers; n_failed {failed}."
+    return [*lines, "", note]
+
+
+def demo(found: dict[str, Any], _: Sequence[str]) -> list[str]:
+    """The methods of the demo side by side, chance beside them."""
+    methods = found["methods"]
+    lines = _head(["held-out dialogues", *(f"`{name}`" for name in methods), "chance"])
+    for metric, said in DEMO.items():
+        bare = re.sub(r"_(seen|unseen|empty_history)$", "", metric)
+        chance = found["chance"].get(bare, 0.5 if metric.startswith("swap") else None)
+        values = (_number(metric, one[metric]) for one in methods.values())
+        lines.append(_row([said, *values, "" if chance is None else _number(metric, chance)]))
+    return lines
+
+
+TABLES: dict[str, Callable[[dict[str, Any], Sequence[str]], list[str]]] = {"comparison": comparison, "demo": demo}
+
+
+def _cell(name: str, value: dict[str, Any], difference: dict[str, Any] | None) -> str:
+    text = f"{_number(name, value['value'])} [{_number(name, value['low'])}, {_number(name, value['high'])}]"
+    if difference is None or difference["value"] is None:
+        return text
+    low, high = difference["low"], difference["high"]
+    sure = low is not None and (low > 0 or high < 0) and difference["same_sign"]
+    sign = "+" if difference["value"] >= 0 else "−"
+    return f"{text} Δ {sign}{_number(name, abs(difference['value']))}{'*' if sure else ''}"
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:.{4 if name in FINE else 3}f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
+
+
+def _names(found: dict[str, Any]) -> list[str]:
+    return sorted(found["methods"][found["baseline"]])
+
+
+def _head(cells: Sequence[str]) -> list[str]:
+    return [_row(cells), "|" + "---|" * len(cells)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

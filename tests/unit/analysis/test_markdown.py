@@ -1,0 +1,71 @@
+"""Tables in Markdown hold the numbers of their files, and nothing else changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from querier.analysis.markdown import fill
+from querier.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+
+
+def value(number: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "value": number,
+        "low": number - 0.1,
+        "high": number + 0.1,
+        "n": 50,
+        "n_failed": 1,
+        "queriers": 9,
+        **changes,
+    }
+
+
+def write(folder: Path, difference: dict[str, Any]) -> None:
+    found = {
+        "baseline": "ft",
+        "seeds": [0, 1, 2],
+        "methods": {"ft": {"rouge_l": value(0.5)}, "querier": {"rouge_l": value(0.75)}},
+        "differences": {"querier": {"rouge_l": difference}},
+    }
+    (folder / "r.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("low", "same_sign", "mark"), [(0.1, True, "*"), (-0.1, True, ""), (0.1, False, "")], ids=["sure", "wide", "seeds"]
+)
+def test_a_comparison(tmp_path: Path, low: float, same_sign: bool, mark: str) -> None:
+    write(tmp_path, {"value": 0.25, "low": low, "high": 0.4, "same_sign": same_sign})
+    filled = fill("before\n<!-- comparison r.json rouge_l -->\nold\n<!-- end -->\nafter\n", tmp_path)
+    assert filled.splitlines() == [
+        "before",
+        "<!-- comparison r.json rouge_l -->",
+        "| method | rouge l |",
+        "|---|---|",
+        "| `ft` | .500 [.400, .600] |",
+        f"| `querier` | .750 [.650, .850] Δ +.250{mark} |",
+        "",
+        "3 seeds, Δ to `ft`; dialogues: rouge l 50; 9 queriers; n_failed 2.",
+        "<!-- end -->",
+        "after",
+    ]
+    assert fill(filled, tmp_path) == filled
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="which is not under"):
+        fill("<!-- comparison r.json rouge_l -->\n<!-- end -->", tmp_path)
+    write(tmp_path, value(0.25, same_sign=True))
+    with pytest.raises(InputError, match="no metric bleu in these results; there are rouge_l"):
+        fill("<!-- comparison r.json bleu -->\n<!-- end -->", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["README.md", "EXPERIMENTS.md"])
+def test_the_tables_of_the_project_are_those_of_its_results(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert fill(text, ROOT) == text, "run `make tables`"
