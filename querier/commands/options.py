@@ -88,6 +88,7 @@ class TestOptions:
         output: Where runs lie.
         evaluation: What is measured, on what.
         cold_start: Whether the curves over the number of history items are taken.
+        dependence: Whether queries are asked as several queriers, and queriers are found from replies.
         allow_failed: Whether dialogues that could not be scored are accepted.
     """
 
@@ -96,6 +97,7 @@ class TestOptions:
     run: str = ""
     output: str = "outputs"
     cold_start: bool = False
+    dependence: bool = False
     allow_failed: bool = False
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 

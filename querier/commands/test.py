@@ -40,6 +40,10 @@ SHOWN = (
     "rouge_l",
     "chrf",
     "embedding_similarity",
+    "diversity",
+    "retrieval_first",
+    "retrieval_auc",
+    "retrieval_auc_gold",
 )
 
 
@@ -51,7 +55,8 @@ def run(options: TestOptions) -> None:
     """
     found = find_run(options.run, options.output)
     with Progress() as progress:
-        result = run_test(found, options.evaluation, progress, cold_start=options.cold_start)
+        wanted = {"cold_start": options.cold_start, "dependence": options.dependence}
+        result = run_test(found, options.evaluation, progress, **wanted)
     Console().print(table(found.folder.name, result))
     split = options.evaluation.split
     log.info("written to %s and %s", found.results_of(split), found.examples_of(split))
@@ -69,6 +74,7 @@ def run_test(
     progress: Progress | None = None,
     *,
     cold_start: bool = False,
+    dependence: bool = False,
     empty_replies: bool = False,
 ) -> Result:
     """Judge a finished run and write what was found beside it.
@@ -78,6 +84,7 @@ def run_test(
         config: Which split, how many rows, how many draws.
         progress: Shows the scoring.
         cold_start: Whether the curves over the number of history items are taken.
+        dependence: Whether queries are asked as several queriers, and queriers are found from replies.
         empty_replies: Whether replies without any history are generated too.
     """
     responder = Responder.load(run.folder)
@@ -90,6 +97,7 @@ def run_test(
         reply_metrics=rules_of(Path(run.config().data.path), sample_folder()),
         reads=reads(responder.config),
         cold_start=cold_start,
+        dependence=dependence,
         empty_replies=empty_replies,
         progress=progress,
     )

@@ -1,6 +1,7 @@
 """How much replies depend on the querier, seen in what is generated rather than in likelihoods.
 
-`diversity` asks the same query as several queriers; `querier_retrieval` finds the querier from the reply.
+`diversity` asks the same query as several queriers; `querier_retrieval` finds the querier from the reply, by vectors of
+style that no judged model reads.
 """
 
 from __future__ import annotations
@@ -9,17 +10,94 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
 
+from querier.config import EvaluationConfig
 from querier.errors import InputError
 from querier.evaluation.metrics import rouge
+from querier.evaluation.results import Record
 from querier.evaluation.scoring import Key, Scorer
 from querier.evaluation.statistics import Value, estimate
 from querier.evaluation.swap import SwapKind, Swaps
+from querier.types import Split
 
 Distance = Callable[[str, str], float]
 
 TEMPERATURE = 0.8
 SEEDS = 4
+QUERIES = 40  # asked as several queriers each
+ASKING = 4  # queriers of each
+DIRECTIONS = 128  # of the style vectors
+FEATURES = 20_000  # character n-grams that are counted
+
+
+def generated_dependence(
+    scorer: Scorer,
+    swaps: Swaps,
+    rows: Sequence[Record],
+    config: EvaluationConfig,
+    generator: np.random.Generator,
+) -> dict[str, Value]:
+    """What can be told of the querier from generated replies: `diversity`, and `retrieval_*` for seen queriers.
+
+    `retrieval_*_gold` is the same for the true replies: how much there is to be found.
+
+    Args:
+        scorer: Asks the model.
+        swaps: Finds other queriers.
+        rows: The records of the judged dialogues.
+        config: Length of replies, bootstrap draws.
+        generator: Draws queries and the weights of the bootstrap.
+    """
+    corpus = swaps.corpus
+    numbers = {name: number for number, name in enumerate(corpus.ids)}
+    places = np.array([numbers[row["id"]] for row in rows], dtype=np.int64)
+    asked = np.sort(generator.choice(places, min(QUERIES, len(places)), replace=False))
+    limit, draws = config.max_new_tokens, config.bootstrap
+    found = {"diversity": diversity(scorer, swaps, asked.tolist(), ASKING, limit, draws, generator)}
+    answered = [place for place, row in enumerate(rows) if row["reply"] is not None and not row["unseen"]]
+    pool = corpus.rows_in(Split.TRAIN)
+    queriers, owner = np.unique(corpus.querier[pool], return_inverse=True)
+    known = [place for place in answered if corpus.querier[places[place]] in queriers]
+    if len(queriers) < 2 or not known:
+        return found
+    style = Style([corpus.dialogue(int(row)).reply for row in pool])
+    profiles = np.stack([style.pool[owner == number].mean(0) for number in range(len(queriers))])
+    own = np.searchsorted(queriers, corpus.querier[places[known]])
+    for suffix, column in (("", "reply"), ("_gold", "gold")):
+        vectors = style([rows[place][column] for place in known])
+        scores = querier_retrieval(vectors, own, profiles, draws, generator)
+        found |= {name + suffix: value for name, value in scores.items()}
+    return found
+
+
+class Style:
+    """Vectors of how texts are written, by character n-grams: no model that is judged reads them.
+
+    Args:
+        pool: Texts that frequencies and directions are taken from.
+
+    Attributes:
+        pool: Their vectors, (n, E).
+    """
+
+    def __init__(self, pool: Sequence[str]) -> None:
+        counts = TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=FEATURES, lowercase=False
+        )
+        counted = counts.fit_transform(pool)
+        size = min(DIRECTIONS, min(counted.shape) - 1)
+        self._pipeline = make_pipeline(counts, TruncatedSVD(max(1, size), random_state=0))
+        self.pool = self._pipeline[-1].fit_transform(counted)
+        self._mean = self.pool.mean(0)
+        self.pool = self.pool - self._mean
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of texts, (n, E)."""
+        vectors: np.ndarray = self._pipeline.transform(texts) - self._mean
+        return vectors
 
 
 def diversity(

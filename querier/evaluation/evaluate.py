@@ -16,6 +16,7 @@ from querier.data.preparation import Prepared
 from querier.data.records import Corpus
 from querier.data.requests import Requests, Scored
 from querier.errors import InputError
+from querier.evaluation.dependence import generated_dependence
 from querier.evaluation.metrics import REPLY_METRICS, embedding_similarity, reply_scores
 from querier.evaluation.results import Record, Result, score_names, summarise
 from querier.evaluation.scoring import Key, Model, Reads, Scorer
@@ -42,6 +43,7 @@ class Options:
         reply_metrics: More scores of a generated reply, by name.
         reads: What the method reads of a querier; what it does not read is not scored twice.
         cold_start: Whether the curves over the number of history items are taken.
+        dependence: Whether the same queries are asked as several queriers, and queriers are found from replies.
         empty_replies: Whether replies are also generated without any history: `<name>_empty_history`.
         progress: Called with what is done, how much of it, of how much.
     """
@@ -50,6 +52,7 @@ class Options:
     reply_metrics: Mapping[str, ReplyMetric] | None = None
     reads: Reads | None = None
     cold_start: bool = False
+    dependence: bool = False
     empty_replies: bool = False
     progress: Progress | None = None
 
@@ -106,8 +109,11 @@ class _Evaluation:
         self._add_replies(records)
         generator = np.random.default_rng([self.config.seed, 101])
         table = list(records.values())
+        metrics = summarise(table, self.config.bootstrap, generator, dict.fromkeys([*ALWAYS, *score_names(table)]))
+        if self.options.dependence:
+            metrics |= generated_dependence(self.scorer, self.swaps, table, self.config, generator)
         return Result(
-            metrics=summarise(table, self.config.bootstrap, generator, dict.fromkeys([*ALWAYS, *score_names(table)])),
+            metrics=metrics,
             counts=self._counts(table),
             excluded=self._excluded(sets, int((unseen & bare).sum())),
             settings=settings_of(self.config),

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from tiny_court import Blind, Reader, make_prepared, make_requests
 
+from querier.config import EvaluationConfig
 from querier.data.requests import Request
 from querier.errors import InputError
-from querier.evaluation.dependence import diversity, querier_retrieval
+from querier.evaluation.dependence import Style, diversity, querier_retrieval
+from querier.evaluation.evaluate import Options, evaluate
 from querier.evaluation.scoring import Scorer
 from querier.evaluation.statistics import Value
 from querier.evaluation.swap import Swaps
@@ -82,3 +84,35 @@ def test_retrieval_needs_profiles(generator: np.random.Generator) -> None:
         querier_retrieval(np.ones((1, 2)), np.array([0]), np.ones((1, 2)), 200, generator)
     with pytest.raises(InputError, match="outside the 2 profiles"):
         querier_retrieval(np.ones((1, 2)), np.array([2]), np.ones((2, 2)), 200, generator)
+
+
+def generated(model: Any) -> dict[str, Value]:
+    prepared = make_prepared()
+    requests = make_requests(prepared)
+    config = EvaluationConfig(bootstrap=200, generate=100, max_new_tokens=8)
+    result = evaluate(model, requests, prepared, config, Options(dependence=True))
+    return result.metrics
+
+
+def test_what_is_generated_tells_of_the_querier_only_where_the_model_does() -> None:
+    """The replies name a style that half of the queriers share, so the own querier is found among three."""
+    told, silent = generated(Reader()), generated(Blind())
+    assert (told["diversity"].value or 0) > 0.05
+    assert silent["diversity"].value == 0
+    assert (told["retrieval_auc"].value or 0) > 0.7
+    assert (told["retrieval_auc"].value or 0) == pytest.approx(told["retrieval_auc_gold"].value, abs=0.15)
+    assert silent["retrieval_auc"].value == pytest.approx(0.5, abs=0.2)
+    assert "diversity" not in evaluate_plain()
+
+
+def evaluate_plain() -> dict[str, Value]:
+    prepared = make_prepared()
+    return evaluate(Reader(), make_requests(prepared), prepared, EvaluationConfig(bootstrap=200)).metrics
+
+
+def test_style_vectors_are_of_writing_and_do_not_depend_on_the_batch() -> None:
+    style = Style(["Yes!!! wow!!!", "I concur, your honour.", "Great!!! yes!!!", "Your honour, I concur."] * 3)
+    loud, formal = style(["Wow!!!", "I concur."])
+    assert float(loud @ style.pool[0]) > float(loud @ style.pool[1])
+    assert float(formal @ style.pool[1]) > float(formal @ style.pool[0])
+    np.testing.assert_allclose(style(["Wow!!!"])[0], loud)
