@@ -89,6 +89,7 @@ class TestOptions:
         evaluation: What is measured, on what.
         cold_start: Whether the curves over the number of history items are taken.
         dependence: Whether queries are asked as several queriers, and queriers are found from replies.
+        bertscore: A local model for BERTScore, `minilm` or a `transformers` folder; empty for none.
         allow_failed: Whether dialogues that could not be scored are accepted.
     """
 
@@ -98,6 +99,7 @@ class TestOptions:
     output: str = "outputs"
     cold_start: bool = False
     dependence: bool = False
+    bertscore: str = ""
     allow_failed: bool = False
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 

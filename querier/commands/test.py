@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,14 +15,16 @@ from rich.table import Table
 from querier.choices import Kind
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
-from querier.config import Config, EvaluationConfig
+from querier.config import Config, EncoderConfig, EvaluationConfig
 from querier.data.sample import sample_folder
 from querier.data.sample.scores import rules_of
 from querier.errors import InputError
-from querier.evaluation.evaluate import Options, evaluate, settings_of
+from querier.evaluation.evaluate import Options, PairMetric, evaluate, settings_of
+from querier.evaluation.metrics import bert_score, embedding_similarity
 from querier.evaluation.results import Record, Result
 from querier.evaluation.scoring import Reads
 from querier.files import write_atomic
+from querier.models.encoder import encoder_folder
 from querier.responder import Responder
 from querier.run import Run, find_run, origin, write_json
 
@@ -40,6 +43,7 @@ SHOWN = (
     "rouge_l",
     "chrf",
     "embedding_similarity",
+    "bert_score",
     "diversity",
     "retrieval_first",
     "retrieval_auc",
@@ -55,8 +59,14 @@ def run(options: TestOptions) -> None:
     """
     found = find_run(options.run, options.output)
     with Progress() as progress:
-        wanted = {"cold_start": options.cold_start, "dependence": options.dependence}
-        result = run_test(found, options.evaluation, progress, **wanted)
+        result = run_test(
+            found,
+            options.evaluation,
+            progress,
+            cold_start=options.cold_start,
+            dependence=options.dependence,
+            bertscore=options.bertscore,
+        )
     Console().print(table(found.folder.name, result))
     split = options.evaluation.split
     log.info("written to %s and %s", found.results_of(split), found.examples_of(split))
@@ -75,6 +85,7 @@ def run_test(
     *,
     cold_start: bool = False,
     dependence: bool = False,
+    bertscore: str = "",
     empty_replies: bool = False,
 ) -> Result:
     """Judge a finished run and write what was found beside it.
@@ -85,6 +96,7 @@ def run_test(
         progress: Shows the scoring.
         cold_start: Whether the curves over the number of history items are taken.
         dependence: Whether queries are asked as several queriers, and queriers are found from replies.
+        bertscore: A local model for BERTScore, `minilm` or a `transformers` folder; empty for none.
         empty_replies: Whether replies without any history are generated too.
     """
     responder = Responder.load(run.folder)
@@ -93,7 +105,7 @@ def run_test(
     # The module was made with the run's settings; what is asked for here comes before them.
     responder.module.config = replace(responder.config, evaluation=config)
     options = Options(
-        encode=responder.encode,
+        pair_metrics=pair_metrics(responder, bertscore),
         reply_metrics=rules_of(Path(run.config().data.path), sample_folder()),
         reads=reads(responder.config),
         cold_start=cold_start,
@@ -126,6 +138,15 @@ def scored_rows(run: Run, config: EvaluationConfig, progress: Progress | None = 
 def reads(config: Config) -> Reads:
     """What a method reads of a querier."""
     return Reads(history=config.conditioning.kind is not Kind.none, name=config.prompt.name_querier)
+
+
+def pair_metrics(responder: Responder, bertscore: str) -> dict[str, PairMetric]:
+    """Scores of replies by meaning: by the run's own encoder, and BERTScore by a local model where one is given."""
+    found: dict[str, PairMetric] = {"embedding_similarity": partial(embedding_similarity, encode=responder.encode)}
+    if bertscore:
+        folder = str(encoder_folder(EncoderConfig(name=bertscore)))
+        found["bert_score"] = partial(bert_score, folder=folder)
+    return found
 
 
 def model_digest(folder: Path) -> str:

@@ -6,7 +6,7 @@ The steps: sample rows, find the pairs of the swaps, score everything once, gene
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from querier.data.records import Corpus
 from querier.data.requests import Requests, Scored
 from querier.errors import InputError
 from querier.evaluation.dependence import generated_dependence
-from querier.evaluation.metrics import REPLY_METRICS, embedding_similarity, reply_scores
+from querier.evaluation.metrics import REPLY_METRICS, reply_scores
 from querier.evaluation.results import Record, Result, score_names, summarise
 from querier.evaluation.scoring import Key, Model, Reads, Scorer
 from querier.evaluation.statistics import Value, estimate
@@ -33,13 +33,16 @@ EMPTY = np.zeros(0, dtype=np.int64)
 ReplyMetric = Callable[[Dialogue, str], float]
 """Scores a generated reply to a dialogue."""
 
+PairMetric = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+"""Scores generated replies against the true ones, all at once."""
+
 
 @dataclass
 class Options:
     """What is measured besides what is always measured.
 
     Attributes:
-        encode: Gives unit vectors of texts, (n, E), for `embedding_similarity`; None for none.
+        pair_metrics: Scores of many generated and true replies at once, (n,) and (n,) texts to (n,) numbers, by name.
         reply_metrics: More scores of a generated reply, by name.
         reads: What the method reads of a querier; what it does not read is not scored twice.
         cold_start: Whether the curves over the number of history items are taken.
@@ -48,7 +51,7 @@ class Options:
         progress: Called with what is done, how much of it, of how much.
     """
 
-    encode: Callable[[Sequence[str]], np.ndarray] | None = None
+    pair_metrics: Mapping[str, PairMetric] = field(default_factory=dict)
     reply_metrics: Mapping[str, ReplyMetric] | None = None
     reads: Reads | None = None
     cold_start: bool = False
@@ -188,12 +191,12 @@ class _Evaluation:
     def _judge(self, records: dict[int, Record], rows: list[int], column: str, suffix: str) -> None:
         """Score replies; one that is missing fails in every score."""
         given = [row for row in rows if records[row][column] is not None]
-        similarity: dict[int, float] = {}
-        if self.options.encode is not None:
-            texts = [records[row][column] for row in given], [records[row]["gold"] for row in given]
-            similarity = dict(zip(given, embedding_similarity(*texts, self.options.encode).tolist(), strict=True))
-        names = list(REPLY_METRICS) + list(self.options.reply_metrics or {})
-        names += ["embedding_similarity"] * (self.options.encode is not None)
+        texts = [records[row][column] for row in given], [records[row]["gold"] for row in given]
+        together = {
+            name: dict(zip(given, score(*texts).tolist(), strict=True)) if given else {}
+            for name, score in self.options.pair_metrics.items()
+        }
+        names = [*REPLY_METRICS, *(self.options.reply_metrics or {}), *together]
         for row in rows:
             reply, scores = records[row][column], records[row]["scores"]
             if reply is None:
@@ -202,8 +205,7 @@ class _Evaluation:
             found = reply_scores(reply, records[row]["gold"])
             dialogue = self.corpus.dialogue(row)
             found.update({name: score(dialogue, reply) for name, score in (self.options.reply_metrics or {}).items()})
-            if self.options.encode is not None:
-                found["embedding_similarity"] = similarity[row]
+            found.update({name: values[row] for name, values in together.items()})
             scores.update({name + suffix: _number(value) for name, value in found.items()})
 
     def _generated(self, rows: np.ndarray) -> list[int]:

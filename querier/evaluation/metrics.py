@@ -7,17 +7,20 @@ without stemming. Identical texts score 1 in every language, also those without 
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 REPEATED = 4  # words that, said twice in one reply, count as a repetition
+BERT_TOKENS = 256  # of a text that BERTScore reads
 REPLY_METRICS = ("rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "meteor_no_synonyms", "repeat_rate")
 
 _CJK = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
@@ -111,6 +114,32 @@ def embedding_similarity(
     said, wanted = (np.asarray(encode(texts), dtype=float) for texts in (replies, golds))
     cosine: np.ndarray = np.clip((said * wanted).sum(1), -1.0, 1.0)
     return cosine
+
+
+def bert_score(replies: Sequence[str], golds: Sequence[str], folder: str) -> np.ndarray:
+    """BERTScore's F1 of each reply and the true reply, without idf and rescaling, (n,).
+
+    Args:
+        replies: Texts, n.
+        golds: Texts, n.
+        folder: A `transformers` encoder on this machine; all of its layers are used, the last one's vectors compared.
+
+    References:
+        Zhang et al.: BERTScore: evaluating text generation with BERT, 2020.
+    """
+    from torchmetrics.functional.text.bert import bert_score as scored  # reads a model: only where it is asked for
+
+    layers = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
+    found = scored(
+        list(replies),
+        list(golds),
+        model_name_or_path=folder,
+        num_layers=layers,
+        truncation=True,
+        max_length=BERT_TOKENS,
+    )
+    f1: np.ndarray = np.atleast_1d(np.asarray(found["f1"], dtype=float))
+    return f1
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from querier.config import EvaluationConfig
 from querier.data.requests import Request, Scored
 from querier.errors import InputError
 from querier.evaluation.evaluate import Options, check_split, evaluate, sample_rows, wins
+from querier.evaluation.metrics import embedding_similarity
 from querier.evaluation.results import Result, average_seeds, differences
 from querier.evaluation.scoring import Reads
 from querier.types import Dialogue, Split
@@ -126,12 +128,15 @@ def test_more_scores_of_a_reply(prepared: Any) -> None:
     def style_right(dialogue: Dialogue, reply: str) -> float:
         return float(reply[-1] == str(style_of(dialogue.querier)))
 
-    vectors = {"0": [1.0, 0.0], "1": [0.0, 1.0]}
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        vectors = {"0": [1.0, 0.0], "1": [0.0, 1.0]}
+        return np.array([vectors[text[-1]] for text in texts])
+
     result = judge(
         Reader(),
         prepared,
         reply_metrics={"style": style_right},
-        encode=lambda texts: np.array([vectors[text[-1]] for text in texts]),
+        pair_metrics={"embedding_similarity": partial(embedding_similarity, encode=encode)},
     )
     assert (result["style_seen"], result["style_unseen"], result["embedding_similarity"]) == (1, 1, 1)
 

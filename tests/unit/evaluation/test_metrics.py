@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from querier.evaluation import metrics
-from querier.evaluation.metrics import classification, ratings, reply_scores, rouge, words
+from querier.evaluation.metrics import bert_score, classification, ratings, reply_scores, rouge, words
 
 SAME = {
     "english": "It is a long story, my friend.",
@@ -116,3 +119,29 @@ def test_an_unreadable_rating_is_no_rating() -> None:
     found = ratings([4, 2, 3, 5], ["5", "rating: 2.0", "no idea", "17"], 1, 5)
     assert (found.n, found.n_failed) == (2, 2)
     assert found.values == pytest.approx({"mae": 0.5, "rmse": math.sqrt(0.5)})
+
+
+def test_bert_score_against_the_formula(tmp_path: Path) -> None:
+    """A tiny encoder of random weights: F1 of the best cosines of tokens, without the two that frame a text."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "sat", "dog", "ran", "far"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    torch.manual_seed(0)
+    size = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    model = BertModel(BertConfig(vocab_size=len(words), **size)).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer = BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt"))
+    tokenizer.save_pretrained(tmp_path)
+    replies, golds = ["a cat sat", "a dog ran far"], ["a cat sat", "cat sat"]
+
+    def vectors(text: str) -> torch.Tensor:
+        with torch.no_grad():
+            found = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 1:-1]
+        return torch.nn.functional.normalize(found, dim=-1)
+
+    wanted = []
+    for reply, gold in zip(replies, golds, strict=True):
+        cosine = vectors(reply) @ vectors(gold).T
+        precision, recall = cosine.max(1).values.mean(), cosine.max(0).values.mean()
+        wanted.append(float(2 * precision * recall / (precision + recall)))
+    np.testing.assert_allclose(bert_score(replies, golds, str(tmp_path)), wanted, atol=1e-5)
+    assert bert_score(["a cat"], ["a cat"], str(tmp_path)) == pytest.approx([1.0], abs=1e-5)
