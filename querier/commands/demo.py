@@ -24,6 +24,7 @@ from querier.commands.test import run_test
 from querier.config import Config
 from querier.data.preparation import Prepared
 from querier.data.sample import CHANCE, Traits, admits, read_traits, sample_folder
+from querier.errors import InputError
 from querier.evaluation.results import Result
 from querier.evaluation.scoring import blinded
 from querier.evaluation.swap import swap_ceiling
@@ -33,6 +34,7 @@ from querier.types import Split
 
 log = logging.getLogger(__name__)
 
+CACHE = "cache"
 FOUR = 4  # queriers side by side in the last table
 
 SUMMARY = (
@@ -64,8 +66,10 @@ def run(options: DemoOptions) -> None:
     """Prepare, train the base and each method, test, compare, answer; leaves `summary.json`."""
     config = plain_config(options)
     folder = Path(config.output) / "demo"
+    if folder.exists() and any(folder.iterdir()) and not (folder / CACHE).is_dir():
+        raise InputError(f"{folder} holds files that no demo left; nothing was removed: give another output=")
     shutil.rmtree(folder, ignore_errors=True)
-    config = replace(config, output=str(folder), cache=str(folder / "cache"))
+    config = replace(config, output=str(folder), cache=str(folder / CACHE))
     seconds = {}
     with Progress(config.trainer.enable_progress_bar is not False) as progress:
         begun = time.monotonic()

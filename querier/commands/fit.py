@@ -112,6 +112,7 @@ def run_fit(config: Config, progress: Progress | None = None) -> FitResult:
         trainer.loggers = loggers(config, place)
     metrics = _train(trainer, module, data, config, place) if trains(config) else _validate(trainer, module, data)
     seconds["fit"] = time.monotonic() - begun
+    say_passed_over(module, data)
     counts = next(callback for callback in trainer.callbacks if isinstance(callback, Counts))  # type: ignore[attr-defined]  # set by Lightning
     result = FitResult(place, metrics, seconds, trainer.global_step, counts.tokens)
     if trainer.is_global_zero and not smoke:
@@ -187,6 +188,23 @@ def _train(
         module.load_state_dict(best["state_dict"], strict=False)
         metrics = _best_values(trainer, config.stopping)
     return metrics
+
+
+def say_passed_over(module: QuerierModule, data: QuerierData) -> None:
+    """Log what training read only in part, or not at all."""
+    cut, longest = module.decoder.cut, module.config.decoder.max_length
+    if cut.prompts or cut.replies:
+        log.info(
+            "  %d prompts and %d replies were longer than the %d tokens of decoder.max_length and were cut",
+            len(cut.prompts),
+            len(cut.replies),
+            longest,
+        )
+    if data.builder.skipped:
+        log.info(
+            "  the swap loss passed over %d rows: nobody to swap with, no history on a side, or the same reply",
+            data.builder.skipped,
+        )
 
 
 def _best_values(trainer: lightning.Trainer, stopping: StoppingConfig) -> dict[str, float]:

@@ -78,7 +78,7 @@ class Decoder(nn.Module):
 
     @property
     def cut(self) -> Cut:
-        """How many different dialogues were cut to the token budget so far."""
+        """The different dialogues that were cut to the token budget so far."""
         return self.tokens.cut
 
     def score_tokens(self, rendered: Sequence[Rendered]) -> Tokens:

@@ -7,7 +7,7 @@ reply is followed by what ends a turn, and both are labelled; a reply that had t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,10 +22,10 @@ PROBE = "qzxreply"
 
 @dataclass
 class Cut:
-    """How many different dialogues were too long: prompts cut at their left, replies at their right."""
+    """Different dialogues that were too long, as hashes: prompts cut at their left, replies at their right."""
 
-    prompts: int = 0
-    replies: int = 0
+    prompts: set[int] = field(default_factory=set)
+    replies: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Tokenizer:
             prompts = self._encode([self._prompt_text(one) for one in new])
             replies = self._encode([self._reply_text(one) for one in new])
             for one, prompt, reply in zip(new, prompts, replies, strict=True):
-                self._known[one] = self._fit(prompt, reply)
+                self._known[one] = self._fit(one, prompt, reply)
         return [self._known[one] for one in rendered]
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
@@ -98,16 +98,17 @@ class Tokenizer:
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [text.removesuffix(self.closing_text).strip() for text in texts]
 
-    def _fit(self, prompt: list[int], reply: list[int]) -> Ids:
+    def _fit(self, one: Rendered, prompt: list[int], reply: list[int]) -> Ids:
+        said = hash((one.turns[-1][1].removeprefix(f"{one.names[0]}: "), one.reply))  # under any name one dialogue
         half = self.max_length // 2
         whole = reply + self.closing
         if len(whole) > half:
-            self.cut.replies += 1
+            self.cut.replies.add(said)
             whole = reply[:half]
         start = self.opening + prompt
         room = self.max_length - len(whole)
         if len(start) > room:
-            self.cut.prompts += 1
+            self.cut.prompts.add(said)
             start = self.opening + prompt[len(prompt) - (room - len(self.opening)) :]
         return Ids(tuple(start), tuple(whole))
 
@@ -118,10 +119,10 @@ class Tokenizer:
             # The first token of a template is put back by `opening` after a cut.
             return text.removeprefix(self.tokenizer.decode(self.opening)) if self.opening else text
         names = {"user": rendered.names[0], "assistant": rendered.names[1]}
-        lines = [f"{names[role]}: {text}" if role in names else text for role, text in rendered.turns]
-        first = next((place for place, (role, _) in enumerate(rendered.turns) if role == "user"), None)
-        if first is not None and _is_named(rendered.turns[first][1], rendered.names[0]):
-            lines[first] = rendered.turns[first][1]
+        lines = [
+            text if role not in names or place in rendered.named else f"{names[role]}: {text}"
+            for place, (role, text) in enumerate(rendered.turns)
+        ]
         return "\n".join([*lines, f"{rendered.names[1]}:"])
 
     def _reply_text(self, rendered: Rendered) -> str:
@@ -175,11 +176,6 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[
         ids[place, where] = torch.tensor(row, dtype=torch.int64)
         mask[place, where] = 1
     return ids, mask
-
-
-def _is_named(text: str, name: str) -> bool:
-    """Whether the rendering has written the name into the first words already, before them or after a quotation."""
-    return text.startswith(f"{name}: ") or (text.startswith('"') and f'"\n{name}: ' in text)
 
 
 def _first(*values: int | None) -> int:

@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_decoder, tiny_rendered, tiny_tokenizer
 
 from querier.methods.prompts import render_plain
-from querier.models.tokens import IGNORED, Cut, Tokenizer
+from querier.models.tokens import IGNORED, Tokenizer
 from querier.types import Dialogue, Rendered, Turn
 
 CHATML = (
@@ -15,7 +15,7 @@ CHATML = (
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
 ONE = Rendered(
-    (("system", "Be kind."), ("user", "Ann: Hi"), ("assistant", "Yes?"), ("user", "Why?")), "So.", ("Ann", "T")
+    (("system", "Be kind."), ("user", "Ann: Hi"), ("assistant", "Yes?"), ("user", "Why?")), "So.", ("Ann", "T"), (1,)
 )
 
 
@@ -109,14 +109,15 @@ def test_a_template_without_an_end_of_turn_gets_eos() -> None:
 
 
 def test_long_prompts_are_cut_at_their_left_and_counted_once() -> None:
-    long = Rendered((("user", "word " * 300 + "last?"),), "So.", ("Ann", "T"))
+    long = Rendered((("user", "word " * 300), ("assistant", "So?"), ("user", "last?")), "So.", ("Ann", "T"))
+    named = Rendered((("user", "Ann: " + "word " * 300), *long.turns[1:]), "So.", ("Ann", "T"))
     for tokenizer in (chat(64), plain(max_length=64)):
         for _ in range(2):
-            tokens = tokenizer.score([long, tiny_rendered(1)[0]])
+            tokens = tokenizer.score([long, tiny_rendered(1)[0], named])
         assert tokens.input_ids.shape[1] == 64
         text = tokenizer.tokenizer.decode(tokens.input_ids[0])
         assert "last?" in text
-        assert tokenizer.cut == Cut(prompts=1, replies=0)
+        assert (len(tokenizer.cut.prompts), len(tokenizer.cut.replies)) == (1, 0)
     assert chat(64).score([long]).input_ids[0, 0] == 0  # the token that every text begins with stays
 
 
@@ -128,7 +129,7 @@ def test_long_replies_are_cut_at_their_right_to_half_and_have_no_end() -> None:
         assert len(reply) == 32
         assert tokenizer.tokenizer.eos_token_id not in reply
         assert tokenizer.tokenizer.decode(reply).strip().startswith("word word")
-        assert tokenizer.cut.replies == 1
+        assert len(tokenizer.cut.replies) == 1
 
 
 def test_texts_end_at_the_end_of_the_turn() -> None:
@@ -154,4 +155,4 @@ def test_ids_do_not_depend_on_the_batch() -> None:
 def test_the_decoder_hands_its_length_limit_on() -> None:
     decoder = tiny_decoder(max_length=16)
     decoder.score_tokens(tiny_rendered(4))
-    assert decoder.cut.prompts > 0
+    assert decoder.cut.prompts
