@@ -13,7 +13,7 @@ install: $(STAMP)
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -c constraints.txt torch==2.13.0
-	$(BIN)/pip install -c constraints.txt -e '.[cli,analysis,tracking,dev]'
+	$(BIN)/pip install -c constraints.txt -e '.[cli,analysis,llm,tracking,dev]'
 	touch $(STAMP)
 
 test: $(STAMP)

@@ -14,12 +14,12 @@ from querier.errors import InputError
 COMMANDS = {
     "prepare": "read dialogues, embed them, find clusters and contrast users; check_only=true writes nothing",
     "fit": "train a responder: data=sample, or data=jsonl data.path=my_dialogues.jsonl",
-    "test": "score the held-out dialogues of a run",
+    "test": "score the held-out dialogues of a run; run=a against=b compares two",
     "compare": "train and test several methods, one table: 'methods=[ft,querier]' 'seeds=[0,1,2]'",
     "predict": "answer a file: input=queries.jsonl into=replies.jsonl",
     "ask": "answer one query for several queriers: query='...' 'queriers=[ann,bob]'",
     "forget": "remove a querier from a run and the caches: querier=ann",
-    "bench": "measure what a training step costs: name=step",
+    "bench": "measure what a training step (name=step) or testing (name=score) costs",
     "demo": "train, compare and answer on the bundled corpus",
 }
 
@@ -41,7 +41,7 @@ QUIET = (  # true of every run, and nothing that a user could act upon
     "Checkpoint directory .* exists and is not empty",
     "The number of training batches .* is smaller than the logging interval",
 )
-FREE_TEXT = ("query", "history", "input", "into", "run", "querier", "responder")
+FREE_TEXT = ("query", "history", "input", "into", "run", "against", "querier", "responder")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-from querier.errors import InputError
+from querier import extra
 
 
 def need(name: str) -> Any:
@@ -14,7 +13,4 @@ def need(name: str) -> Any:
     Raises:
         InputError: Where it is not installed.
     """
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise InputError(f"{name.split('.')[0]} is not installed ({error}); pip install 'querier[analysis]'") from error
+    return extra.need(name, "analysis")

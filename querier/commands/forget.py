@@ -31,6 +31,7 @@ def run(options: ForgetOptions) -> None:
     saw = [one for one in runs if saw_querier(one, options.querier)]
     done = forget(options.querier, caches)
     files = [one.examples_of(split) for one in runs for split in ("validation", "test")]
+    files += [path for one in runs for path in sorted(one.folder.glob("judged_*.jsonl"))]
     examples = sum(drop_examples(path, options.querier) for path in files)
     for one in saw:
         one.write(forgotten_after_training=int(one.card().get("forgotten_after_training", 0)) + 1)
@@ -99,6 +100,9 @@ def say_left(runs: Sequence[Run], caches: Sequence[Path], output: Path) -> None:
     for path in sorted(output.rglob("*.refused.jsonl")):
         if not inside(path, caches):
             log.info("not searched: %s; it holds refused lines as they were read: remove the querier's there", path)
+    for folder in (cache / "llm" for cache in caches):
+        if folder.is_dir():
+            log.info("not searched: %s; it holds answers of an LLM, which may tell of the querier: remove it", folder)
 
 
 def saw_querier(one: Run, querier: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from querier.choices import OnError
 from querier.config import Config, EvaluationConfig, check_range
 from querier.errors import InputError
+from querier.llm_config import LlmConfig
 
 
 @dataclass
@@ -68,15 +69,18 @@ class BenchOptions(Config):
         name: Which measurement.
         queriers: Sizes of the made-up population.
         steps: Timed steps of each method.
+        dialogues: Held-out dialogues that are scored and answered.
     """
 
     name: str | None = "step"
     queriers: list[int] = field(default_factory=lambda: [20, 20_000])
     steps: int = 10
+    dialogues: int = 512
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("steps", self.steps, 1)
+        check_range("dialogues", self.dialogues, 1)
 
 
 @dataclass
@@ -91,6 +95,10 @@ class TestOptions:
         dependence: Whether queries are asked as several queriers, and queriers are found from replies.
         bertscore: A local model for BERTScore, `minilm` or a `transformers` folder; empty for none.
         allow_failed: Whether dialogues that could not be scored are accepted.
+        against: Another run on the same data, by folder or name, that `run` is compared with.
+        judge: Whether an LLM compares replies of the two runs.
+        judge_limit: Dialogues that it compares at most.
+        llm: The judge.
     """
 
     __test__ = False  # not a test class, whatever its name says
@@ -102,6 +110,15 @@ class TestOptions:
     bertscore: str = ""
     allow_failed: bool = False
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    against: str = ""
+    judge: bool = False
+    judge_limit: int = 200
+    llm: LlmConfig = field(default_factory=LlmConfig)
+
+    def __post_init__(self) -> None:
+        check_range("judge_limit", self.judge_limit, 1)
+        if self.judge and not self.against:
+            raise InputError("judge=true compares two runs; name the other one with against=<folder or name>")
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from querier.choices import Kind
+from querier.choices import Kind, Profile, Source
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
 from querier.config import Config, EncoderConfig, EvaluationConfig
@@ -52,11 +52,16 @@ SHOWN = (
 
 
 def run(options: TestOptions) -> None:
-    """Score, write the results and the examples of the split, show a table.
+    """Score, write the results and the examples of the split, show a table; or compare with another run.
 
     Raises:
         InputError: There is no finished run, or no held-out dialogue; or some could not be scored.
     """
+    if options.against:
+        from querier.commands import against  # it builds on this module
+
+        against.run(options)
+        return
     found = find_run(options.run, options.output)
     with Progress() as progress:
         result = run_test(
@@ -137,7 +142,12 @@ def scored_rows(run: Run, config: EvaluationConfig, progress: Progress | None = 
 
 def reads(config: Config) -> Reads:
     """What a method reads of a querier."""
-    return Reads(history=config.conditioning.kind is not Kind.none, name=config.prompt.name_querier)
+    history = (
+        config.conditioning.kind is not Kind.none
+        or config.prompt.source is Source.own
+        or config.prompt.profile is Profile.querier
+    )
+    return Reads(history=history, name=config.prompt.name_querier)
 
 
 def pair_metrics(responder: Responder, bertscore: str) -> dict[str, PairMetric]:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from querier.analysis import extra
+from querier import extra
 from querier.analysis.extra import need
 from querier.analysis.figures import matplotlib_map, plotly_map
 from querier.errors import InputError

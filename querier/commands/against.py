@@ -1,0 +1,305 @@
+"""`querier test run=a against=b`: two runs on the same dialogues, and what an LLM says of their replies.
+
+Differences are paired by dialogue, a minus b, with intervals over queriers. The judge, where one is asked, compares the
+replies of the two runs, and the replies of a with those that a gives on somebody else's history.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from querier.commands.options import TestOptions
+from querier.commands.progress import Progress
+from querier.commands.test import AFTERWARDS, model_digest, number, reads, scored_rows
+from querier.config import EvaluationConfig
+from querier.data.records import Corpus
+from querier.errors import InputError
+from querier.evaluation.evaluate import sample_rows, settings_of
+from querier.evaluation.judge import Arm, Match, judge, prompts, run_matches, swapped_matches
+from querier.evaluation.results import Record, differences
+from querier.evaluation.scoring import Scorer
+from querier.evaluation.statistics import Value
+from querier.evaluation.swap import Swaps
+from querier.files import write_atomic
+from querier.llm import Llm
+from querier.llm_config import LlmConfig
+from querier.responder import Responder
+from querier.run import Run, find_run, origin, write_json
+
+log = logging.getLogger(__name__)
+
+PAIRED, SAMPLED, JUDGED = 105, 106, 107  # mark the draws: of the differences, of the dialogues to judge, of win rates
+
+ARMS = {
+    "runs": "a over b",
+    "own_over_swapped": "a on own over other's history",
+    "own_over_swapped_unknown": "same, judge sees no history",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tested runs.
+
+    Attributes:
+        a: What is compared.
+        b: What it is compared with.
+        rows_a: The scored dialogues of a.
+        rows_b: Those of b.
+    """
+
+    a: Run
+    b: Run
+    rows_a: list[Record]
+    rows_b: list[Record]
+
+    def beside(self, kind: str, config: EvaluationConfig, suffix: str) -> Path:
+        """A file of this comparison in the folder of a; another split than `test` stands in its name."""
+        split = "" if config.split == "test" else f"_{config.split}"
+        return self.a.folder / f"{kind}_{self.b.folder.name}{split}{suffix}"
+
+
+def run(options: TestOptions) -> None:
+    """Compare, show a table, leave `against_<b>.json` and, of the judge, `judged_<b>.jsonl` in the folder of a.
+
+    Raises:
+        InputError: The runs cannot be compared, or something failed and `allow_failed` is not set.
+    """
+    llm = Llm(options.llm) if options.judge else None  # what is missing there is said before any work
+    a, b = (find_run(name, options.output) for name in (options.run, options.against))
+    config = options.evaluation
+    check_comparable(a, b, config)
+    with Progress() as progress:
+        pair = Pair(a, b, *(scored_rows(one, config, progress) for one in (a, b)))
+        found = differences(pair.rows_a, pair.rows_b, config.bootstrap, np.random.default_rng([config.seed, PAIRED]))
+    Console().print(table(pair, found, config))
+    arms: dict[str, Arm] = {}
+    excluded: dict[str, int] = {}
+    if llm is not None:
+        with Progress() as progress:
+            arms, excluded = judge_pair(pair, options, llm, progress)
+    write(pair, found, options, arms, excluded)
+    if arms:
+        Console().print(judge_table(arms))
+    log.info("written to %s", pair.beside("against", config, ".json"))
+    refuse_failures(pair, arms, options)
+
+
+def check_comparable(a: Run, b: Run, config: EvaluationConfig) -> None:
+    """Refuse two runs whose difference would be one of data or of evaluation.
+
+    Raises:
+        InputError: The same run twice, an unfinished one, other data, or results taken under other settings.
+    """
+    if a.folder.resolve() == b.folder.resolve():
+        raise InputError(f"run and against are the same run, {a.folder}; name another one: against=<folder or name>")
+    for one in (a, b):
+        if not one.finished:
+            raise InputError(f"{one.folder} is not finished; run the same `querier fit` again, it goes on")
+    digests = [one.card().get("data_digest") for one in (a, b)]
+    if digests[0] != digests[1]:
+        raise InputError(
+            f"{a.folder} and {b.folder} were made on different data or splits (digests {digests[0]} and {digests[1]}); "
+            "compare runs of the same data, split and unseen queriers"
+        )
+    for one in (a, b):
+        check_settings(one, config)
+
+
+def check_settings(one: Run, config: EvaluationConfig) -> None:
+    """Refuse results of the run's present weights that were taken under other settings than now asked for.
+
+    Raises:
+        InputError: Naming the settings.
+    """
+    path = one.results_of(config.split)
+    if not path.is_file():
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    taken = {name: found["settings"].get(name) for name in settings_of(config) if name not in AFTERWARDS}
+    other = {name: value for name, value in taken.items() if value != settings_of(config)[name]}
+    if other and found["model"] == model_digest(one.model):
+        shown = " ".join(f"evaluation.{name}={'null' if value is None else value}" for name, value in other.items())
+        raise InputError(
+            f"{path} was taken with {shown}; add that here, "
+            f"or test it as wanted here first: querier test run={one.folder.name}"
+        )
+
+
+def judge_pair(pair: Pair, options: TestOptions, llm: Llm, progress: Progress) -> tuple[dict[str, Arm], dict[str, int]]:
+    """What the judge says of a sample of the dialogues that both runs replied to.
+
+    Raises:
+        InputError: No reply was generated.
+    """
+    config = options.evaluation
+    responder = Responder.load(pair.a.folder)
+    if responder.requests is None or responder.prepared is None:
+        raise InputError(f"{pair.a.folder} has no prepared corpus; run the same `querier fit` again")
+    # The module was made with the run's settings; what is asked for here comes before them.
+    responder.module.config = replace(responder.config, evaluation=config)
+    corpus = responder.prepared.corpus
+    replies = [replied(rows) for rows in (pair.rows_a, pair.rows_b)]
+    chosen = sample(corpus, set(replies[0]) & set(replies[1]), options)
+    scorer = Scorer(responder.module, responder.requests, reads(responder.config), progress)
+    swaps = Swaps(responder.requests, responder.prepared, config.seed)
+    first, second = ([known[corpus.ids[row]] for row in chosen] for known in replies)
+    arms = {"runs": run_matches(swaps, chosen, first, second)}
+    swapped, excluded = swapped_matches(scorer, swaps, chosen, config.max_new_tokens)
+    arms.update(swapped)
+    announce(arms, options.llm, llm)
+    found = judge(arms, llm, config.bootstrap, np.random.default_rng([config.seed, JUDGED]), progress)
+    return found, dict(excluded)
+
+
+def replied(rows: Sequence[Record]) -> dict[str, str | None]:
+    """The reply of each dialogue that one was asked of, None where it failed, by id."""
+    # Who was asked has the scores of a reply, be they None; `reply` alone does not tell a failure from no request.
+    return {row["id"]: row["reply"] for row in rows if row["reply"] is not None or "rouge_l" in row["scores"]}
+
+
+def sample(corpus: Corpus, ids: set[str], options: TestOptions) -> list[int]:
+    """Rows of the dialogues that are judged, spread over queriers.
+
+    Raises:
+        InputError: There are none.
+    """
+    rows = np.array([row for row, name in enumerate(corpus.ids) if name in ids], dtype=np.int64)
+    if not len(rows):
+        raise InputError("neither run has a reply to be judged; test them with evaluation.generate=300")
+    generator = np.random.default_rng([options.evaluation.seed, SAMPLED])
+    chosen: list[int] = sample_rows(rows, corpus.querier, options.judge_limit, generator).tolist()
+    return chosen
+
+
+def announce(arms: Mapping[str, Sequence[Match]], config: LlmConfig, llm: Llm) -> None:
+    """Say what asking will take, and where texts of queriers go, before any is sent."""
+    estimate = llm.estimate(prompts(arms))
+    cost = "" if estimate.cost is None else f", cost at most {estimate.cost:.4f}"
+    log.info("judge: %d calls, about %d tokens to read%s", estimate.calls, estimate.tokens, cost)
+    if config.base_url and estimate.calls:
+        log.info("  queries, histories and replies are sent to %s", urlsplit(config.base_url).hostname)
+
+
+def write(
+    pair: Pair, found: Mapping[str, Value], options: TestOptions, arms: Mapping[str, Arm], excluded: dict[str, int]
+) -> None:
+    """The numbers as JSON; of the judge one line for each match besides, without any text of a querier."""
+    config = options.evaluation
+    values = {name: metrics(one, config) for name, one in (("a", pair.a), ("b", pair.b))}
+    plain: dict[str, Any] = {
+        "a": pair.a.folder.name,
+        "b": pair.b.folder.name,
+        "data_digest": pair.a.card().get("data_digest"),
+        "models": {name: model_digest(one.model) for name, one in (("a", pair.a), ("b", pair.b))},
+        "settings": settings_of(config),
+        "values": {metric: {name: known.get(metric) for name, known in values.items()} for metric in found},
+        "differences": {metric: value.to_json() for metric, value in found.items()},
+        "origin": origin(),
+    }
+    if arms:
+        plain["judge"] = {
+            "model": options.llm.model or Path(options.llm.path).name,
+            "temperature": options.llm.temperature,
+            "limit": options.judge_limit,
+            "excluded": excluded,
+            "arms": {name: arm.to_json() for name, arm in arms.items()},
+        }
+        lines = [
+            json.dumps({"arm": name, **one.to_json()}, ensure_ascii=False) + "\n"
+            for name, arm in arms.items()
+            for one in arm.judgements
+        ]
+        write_atomic(pair.beside("judged", config, ".jsonl"), "".join(lines))
+    write_json(pair.beside("against", config, ".json"), plain)
+
+
+def metrics(one: Run, config: EvaluationConfig) -> dict[str, float | None]:
+    """The values in a run's own results."""
+    found = json.loads(one.results_of(config.split).read_text(encoding="utf-8"))["metrics"]
+    return {name: value["value"] for name, value in found.items()}
+
+
+def refuse_failures(pair: Pair, arms: Mapping[str, Arm], options: TestOptions) -> None:
+    """End with an error where something failed, unless that is allowed.
+
+    Raises:
+        InputError: Saying what, and where the reasons stand.
+    """
+    if options.allow_failed:
+        return
+    config = options.evaluation
+    for one, rows in ((pair.a, pair.rows_a), (pair.b, pair.rows_b)):
+        if failed := sum(row["error"] is not None for row in rows):
+            raise InputError(
+                f"{failed} of {len(rows)} dialogues of {one.folder.name} could not be scored or answered; "
+                f"{one.examples_of(config.split)} says why (allow_failed=true accepts that)"
+            )
+    errors = [judgement.error for arm in arms.values() for judgement in arm.judgements if judgement.error]
+    if errors:
+        raise InputError(
+            f"{len(errors)} matches have no verdict, the first: {errors[0]}; "
+            f"{pair.beside('judged', config, '.jsonl')} has all; the same command asks again what got no answer "
+            "(allow_failed=true accepts that)"
+        )
+
+
+def table(pair: Pair, found: Mapping[str, Value], config: EvaluationConfig) -> Table:
+    """Both values, their difference with its interval, Holm's p, and the smallest difference likely to be found."""
+    known = [metrics(one, config) for one in (pair.a, pair.b)]
+    title = f"a = {pair.a.folder.name}, b = {pair.b.folder.name}: {len(pair.rows_a)} dialogues, {config.split}"
+    shown = narrow(title, "metric", ("a", "b", "a - b", "95 % interval", "Holm p", "mde", "n"))
+    for metric, value in found.items():
+        difference = "-" if value.value is None else f"{value.value:+.4f}"
+        tested = (interval(value), number(value.p), number(value.mde), count(value.n, value.n_failed))
+        shown.add_row(metric, *(number(values.get(metric)) for values in known), difference, *tested)
+    return shown
+
+
+def judge_table(arms: Mapping[str, Arm]) -> Table:
+    """Win rates, and what may stand behind them: ties, lengths, failures."""
+    columns = ("win rate", "95 % interval", "ties (disagree)", "longer wins", "bytes", "n")
+    shown = narrow("judge: win rates, both orders asked", "first over second", columns)
+    for name, arm in arms.items():
+        rate, counts = arm.values["win_rate"], arm.counts
+        lengths = [arm.values[which].value for which in ("bytes_first", "bytes_second")]
+        shown.add_row(
+            ARMS[name],
+            number(rate.value),
+            interval(rate),
+            f"{counts['n_tied']} ({counts['n_inconsistent']})",
+            number(arm.values["longer_wins"].value),
+            "/".join("-" if length is None else f"{length:.0f}" for length in lengths),
+            count(counts["n"], counts["n_failed"]),
+        )
+    return shown
+
+
+def narrow(title: str, first: str, columns: Sequence[str]) -> Table:
+    """A table that fits a terminal of 80 letters."""
+    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False)
+    shown.add_column(first)
+    for column in columns:
+        shown.add_column(column, justify="right")
+    return shown
+
+
+def interval(value: Value) -> str:
+    """Both ends."""
+    return f"[{number(value.low)}, {number(value.high)}]"
+
+
+def count(good: int, failed: int) -> str:
+    """How many were measured, and how many could not be."""
+    return f"{good}, {failed} failed" if failed else str(good)
