@@ -108,7 +108,7 @@ class _Stepper:
         if conditioner is not None:
             fit_centres(conditioner, prepared)
         self.module = QuerierModule(config, decoder, conditioner).train()
-        requests = Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt))
+        requests = Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt, prepared))
         vocabulary = decoder.geometry.vocabulary
 
         def tokens(rendered: Sequence[Rendered]) -> Tokens:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from querier.bench.score import measure_score
 from querier.bench.step import measure_step
 from querier.commands.fit import plain_config
 from querier.commands.options import BenchOptions
+from querier.commands.prepare import run_prepare
 from querier.commands.progress import Progress
 from querier.errors import InputError
+from querier.evaluation.scoring import Scorer
 from querier.run import origin, write_json
 
 log = logging.getLogger(__name__)
@@ -41,4 +44,9 @@ def _step(options: BenchOptions, progress: Progress) -> dict[str, Any]:
     return measure_step(plain_config(options), options.queriers, options.steps, progress)
 
 
-MEASUREMENTS: dict[str, Measure] = {"step": _step}
+def _score(options: BenchOptions, progress: Progress) -> dict[str, Any]:
+    config = plain_config(options)
+    return measure_score(config, run_prepare(config, progress), options.dialogues, Scorer, progress)
+
+
+MEASUREMENTS: dict[str, Measure] = {"step": _step, "score": _score}

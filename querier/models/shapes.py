@@ -22,15 +22,16 @@ SMOLLM2_135M: Final[dict[str, Any]] = {
 }
 
 
-def random_decoder(shape: dict[str, Any], config: DecoderConfig, seed: int) -> Decoder:
-    """A Llama of a shape with random weights, and a tokenizer that knows bytes only.
+def random_decoder(shape: dict[str, Any], config: DecoderConfig, seed: int, tokenizer: Any = None) -> Decoder:
+    """A Llama of a shape with random weights.
 
     Args:
         shape: Fields of `LlamaConfig`.
         config: Which weights move.
         seed: Of the weights.
+        tokenizer: A fast tokenizer of `transformers`; None for one that knows bytes only.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(LlamaConfig(**shape))
-    return Decoder(model, train_tokenizer(["text"], 300), config)
+    return Decoder(model, tokenizer or train_tokenizer(["text"], 300), config)
