@@ -167,7 +167,7 @@ def table(name: str, found: Comparison) -> Table:
     first = next(iter(found.methods.values()))
     n = max(value.n for value in first.values())
     shown = Table(title=f"{name}: {n} dialogues, differences to {found.baseline}")
-    shown.add_column("method")
+    shown.add_column("method", no_wrap=True)
     metrics = [metric for metric in SHOWN if metric in first]
     for metric in metrics:
         shown.add_column(metric.replace("_", " "), justify="right")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from querier.errors import InputError
-from querier.evaluation.results import Record, average_seeds, differences, summarise
+from querier.evaluation.results import GROUPS, Record, average_seeds, differences, summarise
 from querier.evaluation.statistics import Value
 
 SEED = 104  # marks the draws of the intervals
@@ -48,7 +48,7 @@ class Comparison:
     Attributes:
         baseline: Name of the method that the others are compared with.
         methods: Metrics of each method.
-        differences: To the baseline, of every other method.
+        differences: To the baseline, of every other method; `<metric>_seen` and `_unseen` over these queriers alone.
     """
 
     baseline: str
@@ -105,13 +105,24 @@ def _differences(
     draws: int,
     generator: np.random.Generator,
 ) -> dict[str, Difference]:
-    averaged = differences(rows, baseline, draws, generator)
-    count = max(len(runs), len(others))  # what trains nothing has one run, which stands against each seed
-    each = [differences(runs[place % len(runs)], others[place % len(others)], 1, generator) for place in range(count)]
-    return {
-        name: Difference(value, [one[name].value if name in one else None for one in each])
-        for name, value in averaged.items()
-    }
+    found: dict[str, Difference] = {}
+    for suffix, unseen in GROUPS.items():
+        mine, theirs = _of(rows, unseen), _of(baseline, unseen)
+        if not mine:
+            continue
+        # What trains nothing has one run, which stands against each seed.
+        each = [
+            differences(runs[place % len(runs)], _of(others[place % len(others)], unseen), 1, generator)
+            for place in range(max(len(runs), len(others)))
+        ]
+        for name, value in differences(mine, theirs, draws, generator).items():
+            found[name + suffix] = Difference(value, [one[name].value if name in one else None for one in each])
+    return found
+
+
+def _of(rows: Sequence[Record], unseen: bool | None) -> list[Record]:
+    """The dialogues of unseen queriers, of seen ones, or all."""
+    return [row for row in rows if unseen in (None, row["unseen"])]
 
 
 def _check_same(runs: Mapping[str, Sequence[Sequence[Record]]]) -> None:

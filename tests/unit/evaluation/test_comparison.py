@@ -41,6 +41,16 @@ def test_seeds_are_averaged_and_differences_paired() -> None:
     assert "ft" not in found.differences
 
 
+def test_seen_and_unseen_queriers_have_differences_of_their_own() -> None:
+    better = rows(0.0, 3)
+    for row in better:
+        row["scores"]["rouge_l"] += 1.0 if row["unseen"] else 0.0
+    found = compare({"ft": [rows(0, 1)], "querier": [better]}, "ft", 200).differences["querier"]
+    values = {name: difference.value.value for name, difference in found.items()}
+    assert values == pytest.approx({"rouge_l": 0.5, "rouge_l_seen": 0.0, "rouge_l_unseen": 1.0}, abs=0.02)
+    assert found["rouge_l_unseen"].by_seed == pytest.approx([1.0], abs=0.02)
+
+
 def test_what_trains_nothing_stands_against_each_seed() -> None:
     found = compare({"zero_shot": [rows(0, 1)], "ft": [rows(0.2, 2), rows(-0.1, 3), rows(0.3, 4)]}, "zero_shot", 200)
     assert found.differences["ft"]["rouge_l"].by_seed == pytest.approx([0.2, -0.1, 0.3], abs=0.02)
