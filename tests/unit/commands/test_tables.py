@@ -1,0 +1,29 @@
+"""What is kept of a comparison says how it was taken, and holds the metrics that were asked for alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from querier.commands.tables import main
+
+
+def test_some_metrics_are_kept(tmp_path: Path) -> None:
+    value = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "n_failed": 0, "queriers": 4}
+    both = {"rouge_l": value, "chrf": value}
+    found = {
+        "baseline": "ft",
+        "seeds": [0],
+        "settings": {"draws": 2},
+        "methods": {"ft": both, "querier": both},
+        "differences": {"querier": {"rouge_l": {**value, "same_sign": False}}},
+    }
+    (tmp_path / "all.json").write_text(json.dumps(found))
+    main(["keep", str(tmp_path / "all.json"), str(tmp_path / "some.json"), "rouge_l"])
+    kept = json.loads((tmp_path / "some.json").read_text())
+    assert kept["methods"] == {"ft": {"rouge_l": value}, "querier": {"rouge_l": value}}
+    assert kept["settings"] == {"draws": 2}
+    page = tmp_path / "page.md"
+    page.write_text("<!-- comparison some.json rouge_l -->\n<!-- end -->\n")
+    main([str(page)])
+    assert ".500 [.400, .600]" in page.read_text()
