@@ -20,7 +20,7 @@ from querier.data.preparation import Prepared
 from querier.data.requests import Exchange, Request, Requests, outside_request
 from querier.errors import InputError
 from querier.files import atomic_folder
-from querier.methods.prompts import Renderer, renderer
+from querier.methods.prompts import renderer
 from querier.methods.registry import build_conditioner
 from querier.models.decoder import Decoder
 from querier.models.encoder import SentenceEncoder
@@ -65,38 +65,46 @@ class Responder:
         self.encode = encode
         self.clusters = clusters
         self.prepared = prepared
-        self.render: Renderer = renderer(self.config.prompt)
+        self.render = renderer(self.config.prompt, prepared)
         self._added: dict[str, list[Exchange]] = {}
         self.requests = None
         if prepared is not None:
             self.requests = Requests(prepared, Histories(prepared.corpus), self.config, self.render)
 
     @classmethod
-    def load(cls, run: str | Path, device: str = "cpu") -> Responder:
+    def load(cls, run: str | Path, device: str | None = None) -> Responder:
         """The best model of a finished run, with the histories of the corpus that it was prepared on.
+
+        Args:
+            run: Its folder.
+            device: Where it computes; the accelerator if there is one.
 
         Raises:
             InputError: Where the run or its prepared corpus is not there.
         """
         folder = Path(run)
-        card = folder / "run.json"
-        if not card.is_file():
+        path = folder / "run.json"
+        if not path.is_file():
             raise InputError(f"{folder} is not a run: it has no run.json; give a folder that `querier fit` wrote")
-        prepared = Path(json.loads(card.read_text())["prepared"])
+        card = json.loads(path.read_text())
+        prepared = Path(card["prepared"])
         if not prepared.is_dir():
             raise InputError(f"{folder}: its prepared corpus {prepared} is gone; run the same `querier fit` again")
-        return cls._open(folder / "model", Prepared.load(prepared), device)
+        profiles = card["config"]["prompt"].get("profiles", "")
+        return cls._open(folder / "model", Prepared.load(prepared), device, profiles)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> Responder:
+    def from_pretrained(cls, folder: str | Path, device: str | None = None) -> Responder:
         """A model that `save_pretrained` wrote; it knows nobody and reads the histories that are given."""
         return cls._open(Path(folder), None, device)
 
     @classmethod
-    def _open(cls, folder: Path, prepared: Prepared | None, device: str) -> Responder:
+    def _open(cls, folder: Path, prepared: Prepared | None, device: str | None, profiles: str = "") -> Responder:
         module, clusters = load_module(folder)
+        module.config = replace(module.config, prompt=replace(module.config.prompt, profiles=profiles))
         encode = SentenceEncoder(module.config.encoder)
-        return cls(module.to(device), encode, clusters, prepared)
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(module.to(place), encode, clusters, prepared)
 
     def respond(
         self,
@@ -227,7 +235,8 @@ def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Pa
             save_file(state, new / "conditioner.safetensors")
         # Paths and names of queriers belong to the run and its machine, not to a model that is handed on.
         data = replace(config.data, path="", unseen=0.0)
-        plain = to_plain(replace(config, name=None, output="", cache="", data=data))
+        prompt = replace(config.prompt, profiles="")
+        plain = to_plain(replace(config, name=None, output="", cache="", data=data, prompt=prompt))
         parts = {"config": plain, "size": size, "threshold": float(clusters.threshold)}
         (new / PARTS).write_text(json.dumps(parts, indent=2))
         decoder = config.decoder.path or "small, from scratch"

@@ -6,7 +6,7 @@ L tokens, E text-embedding size, D tower width, T virtual tokens, Q queriers, C 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -236,6 +236,7 @@ class Rendered:
     turns: tuple[tuple[str, str], ...]
     reply: str
     names: tuple[str, str]  # querier and responder, for decoders without a chat template
+    named: tuple[int, ...] = ()  # places of the turns whose text says by itself who speaks
 
 
 class Tokenize(Protocol):
@@ -248,6 +249,3 @@ class Tokenize(Protocol):
     def prompt(self, rendered: Sequence[Rendered]) -> Tokens:
         """Prompt alone, left-padded, for generation."""
         ...
-
-
-Render = Callable[[Dialogue], Rendered]

@@ -117,7 +117,7 @@ def prepared_corpus(made: Sequence[Dialogue], config: Config, folder: Path) -> P
 
 def requests_of(prepared: Prepared, config: Config) -> Requests:
     """What models read of them."""
-    return Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt))
+    return Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt, prepared))
 
 
 def small_decoder(corpus: Corpus, config: Config, seed: int = 0) -> Decoder:

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from querier.choices import DecoderKind, Train
 from querier.commands.progress import Progress
-from querier.config import Config, DecoderConfig, PromptConfig, to_plain
+from querier.config import Config, DecoderConfig, to_plain
 from querier.data.embeddings import locked
 from querier.data.records import Corpus
 from querier.errors import InputError
 from querier.files import atomic_folder
-from querier.methods.prompts import renderer
+from querier.methods.prompts import render_plain
 from querier.models.decoder import Decoder
 from querier.models.small import new_small_decoder, train_tokenizer
 from querier.run import write_json
@@ -37,6 +37,7 @@ VERSION = 1  # raised when the same settings would give other weights
 SEED = 0
 BUCKET = 16  # batches whose dialogues are sorted by length together
 WARMUP = 0.05
+LONGEST = 192  # tokens of prompt and reply
 
 
 def base_folder(config: Config, corpus: Corpus, progress: Progress | None = None) -> Path | None:
@@ -66,9 +67,14 @@ def base_folder(config: Config, corpus: Corpus, progress: Progress | None = None
 def base_digest(config: DecoderConfig, corpus: Corpus) -> str:
     """Names the data and the settings that the base's weights depend on."""
     names = ("kind", "max_length", "dtype", "layers", "width", "vocabulary", "dropout", "base")
-    plain = to_plain(config)
+    plain = to_plain(shortened(config))
     text = json.dumps([VERSION, corpus.digest, {name: plain[name] for name in names}], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shortened(config: DecoderConfig) -> DecoderConfig:
+    """The decoder as its base is trained: methods that read longer prompts start from the base of the others."""
+    return replace(config, max_length=min(config.max_length, LONGEST))
 
 
 def train_base(
@@ -91,7 +97,7 @@ def train_base(
     if not train:
         raise InputError("the training split holds no dialogue; loosen data.unseen, data.responders or data.split")
     texts = [text for one in train for text in (*(words for _, words in one.turns), one.reply)]
-    whole = replace(config, train=Train.full)  # whatever a method trains later
+    whole = replace(shortened(config), train=Train.full)  # whatever a method trains later
     decoder = new_small_decoder(whole, train_tokenizer(texts, config.vocabulary), SEED)
     base = config.base
     per_epoch = math.ceil(len(train) / base.batch_size)
@@ -146,8 +152,7 @@ def _step(decoder: Decoder, batch: list[Rendered], optimizer: torch.optim.Optimi
 
 
 def _rendered(corpus: Corpus, split: Split) -> list[Rendered]:
-    render = renderer(PromptConfig(name_querier=False))
-    return [render(corpus.dialogue(int(row)), None) for row in corpus.rows_in(split)]
+    return [render_plain(corpus.dialogue(int(row)), None) for row in corpus.rows_in(split)]
 
 
 def _batches(rendered: list[Rendered], size: int, rng: np.random.Generator | None) -> Iterator[list[Rendered]]:

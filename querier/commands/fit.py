@@ -142,7 +142,7 @@ def check_queriers(corpus: Corpus, config: Config) -> None:
 
 def build_requests(prepared: Prepared, config: Config) -> Requests:
     """What models read of a prepared corpus."""
-    return Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt))
+    return Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt, prepared))
 
 
 def _trainer(

@@ -146,7 +146,7 @@ class TrainingBatches:
         self.specific = parts and config.loss.specific > 0
         self.general = parts and config.loss.general > 0 and config.towers.general
         self.swap = parts and config.loss.swap > 0 and config.loss.swap_fraction > 0
-        self.skipped = 0  # rows passed over by the swap loss: no history on a side, or the same reply
+        self.skipped = 0  # rows passed over by the swap loss
         self.counterparts = Counterparts(self.prepared, requests.histories, config)
         self._places = scene_places(self.corpus)
         self._names = np.unique(np.asarray(self.corpus.querier)[self.corpus.rows_in(Split.TRAIN)])
@@ -209,8 +209,10 @@ class TrainingBatches:
                 self.corpus.queriers[int(other)] if draw < share else None
                 for draw, other in zip(draws[:, 0], others, strict=True)
             ]
-        dialogues = [self.corpus.dialogue(int(row)) for row in plan.rows]
-        return [self.requests.render(dialogue, name) for dialogue, name in zip(dialogues, names, strict=True)]
+        return [
+            self.requests.rendered(int(row), history[history >= 0], name)
+            for row, history, name in zip(plan.rows, plan.history, names, strict=True)
+        ]
 
     def _contrastive(self, plan: _Plan, batch: Batch) -> Contrastive:
         """Views, hard negatives and pair masks of this process's rows, compared with the rows of all."""

@@ -87,21 +87,31 @@ class Prepared:
         """Vectors of the dialogues' replies, (n, E) float32."""
         return np.asarray(self.matrix[self.reply_row[rows]], dtype=np.float32)
 
-    def nearest(self, query: np.ndarray, querier: int, before: int | None = None) -> np.ndarray:
-        """Pool rows of other queriers whose queries are nearest to a new one, nearest first, (≤ n,) int64.
+    def nearest(
+        self,
+        query: np.ndarray,
+        querier: int,
+        before: int | None = None,
+        scene: int | None = None,
+        count: int | None = None,
+    ) -> np.ndarray:
+        """Pool rows of other queriers whose queries are nearest to a new one, nearest first, (≤ count,) int64.
 
         Args:
             query: Its vector, (E,).
             querier: Who asks; −1 for somebody who is not in the corpus.
             before: Only dialogues strictly earlier than this; None for all.
+            scene: The scene that is left out; None for none.
+            count: How many at most; None for as many as `neighbours` holds for each dialogue.
         """
         pool = self.pool
         if not self.shared or len(pool) == 0:
             return np.zeros(0, dtype=np.int64)
         if self._index is None:
             self._index = _pool_index(self.corpus, self.matrix, self.query_row, pool)
-        times = None if before is None else np.array([before])
-        places = self._index.nearest(query[None], self.neighbours.shape[1], np.array([querier]), times)[0]
+        times, scenes = (None if value is None else np.array([value]) for value in (before, scene))
+        count = self.neighbours.shape[1] if count is None else count
+        places = self._index.nearest(query[None], count, np.array([querier]), times, scenes)[0]
         return np.asarray(pool[places[places >= 0]])
 
     @classmethod

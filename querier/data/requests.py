@@ -1,5 +1,8 @@
 """What a model reads of one dialogue: rendered text, the query's vector, the querier's history, pool neighbours.
 
+What a prompt shows is chosen by the method, which is handed a `Reading`: the dialogue and the history that belongs to
+it here, be it the true one, a swapped one, a cut one or none.
+
 Every reader of the data (training, scoring, generation, serving) asks here, so that the leak rules are kept in one
 place: whatever stands in a history is strictly earlier than the query and of another scene, or `InputError` is raised.
 """
@@ -8,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import Protocol, overload
 
 import numpy as np
 
@@ -18,8 +22,79 @@ from querier.data.history import Histories, check_no_leak
 from querier.data.preparation import Prepared
 from querier.types import Dialogue, EncodeTexts, Rendered, Turn
 
-RenderNamed = Callable[[Dialogue, str | None], Rendered]
-"""Renders a dialogue; the second argument is the name shown for the querier, None for the true one."""
+PERMUTE = 17  # marks the draws of the permuted control
+REMEMBERED = 2**16  # dialogues whose texts are kept, so that a history that is read again costs nothing
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What a querier asked and was answered, in texts.
+
+    Args:
+        query: What was asked.
+        reply: What was answered.
+        responder: Who answered; None for the one who answers now.
+    """
+
+    query: str
+    reply: str
+    responder: str | None = None
+
+
+def no_vectors() -> tuple[np.ndarray, np.ndarray]:
+    """Those of a reading without any, for prompts that look at texts alone."""
+    return np.zeros(0, dtype=np.float32), np.zeros((0, 0), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a prompt may be made of; texts and vectors are fetched when a method looks at them.
+
+    Args:
+        dialogue: Whose last turn is the reply.
+        name: Shown for the querier; None for the true name.
+        history: What was asked and answered before in the history that is read, newest first, n items.
+        vectors: Gives the embedding of the query, (E,), and those of the history's queries, (n, E).
+        owner: Whose history it is; None where there is no item, or nobody's name is known.
+        row: Place in the corpus; −1 for texts that are in none.
+        querier: Number of who asks; −1 for one who is in no corpus.
+    """
+
+    dialogue: Dialogue
+    name: str | None = None
+    history: Sequence[Exchange] = ()
+    vectors: Callable[[], tuple[np.ndarray, np.ndarray]] = no_vectors
+    owner: str | None = None
+    row: int = -1
+    querier: int = -1
+
+
+Render = Callable[[Reading], Rendered]
+"""Turns a dialogue, and what else a method shows of its reading, into what the decoder reads."""
+
+
+class Exchanges(Sequence[Exchange]):
+    """Dialogues of a corpus as texts, each read when it is looked at.
+
+    Args:
+        rows: Of the corpus.
+        read: Gives the texts of a row.
+    """
+
+    def __init__(self, rows: Sequence[int], read: Callable[[int], Exchange]) -> None:
+        self._rows, self._read = rows, read
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Exchange: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Exchange]: ...
+    def __getitem__(self, index: int | slice) -> Exchange | list[Exchange]:
+        if isinstance(index, slice):
+            return [self._read(row) for row in self._rows[index]]
+        return self._read(self._rows[index])
 
 
 class AssignClusters(Protocol):
@@ -28,9 +103,6 @@ class AssignClusters(Protocol):
     def assign(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels (n,) and distances (n,) of vectors (n, E)."""
         ...
-
-
-PERMUTE = 17  # marks the draws of the permuted control
 
 
 @dataclass
@@ -85,16 +157,17 @@ class Requests:
         prepared: Corpus, vectors, clusters and neighbours.
         histories: Finds each querier's earlier dialogues.
         config: Reads `seed`, `data.history`, `towers.history` and `towers.neighbours`.
-        render: Turns a dialogue into what the decoder reads; the second argument is the name shown for the querier.
+        render: Turns a reading into what the decoder reads.
     """
 
-    def __init__(self, prepared: Prepared, histories: Histories, config: Config, render: RenderNamed) -> None:
+    def __init__(self, prepared: Prepared, histories: Histories, config: Config, render: Render) -> None:
         self.prepared = prepared
         self.corpus = prepared.corpus
         self.histories = histories
         self.config = config
         self.render = render
         self.limit = config.towers.history
+        self._exchange = lru_cache(maxsize=REMEMBERED)(self._read_exchange)
 
     def history_rows(self, row: int, epoch: int = 0) -> np.ndarray:
         """Rows of the history that belongs to `row`, newest first, at most `towers.history`.
@@ -127,7 +200,7 @@ class Requests:
         check_no_leak(corpus, row, np.concatenate([history, neighbours]), own=False)
         responder = int(corpus.responder[row])
         return Request(
-            rendered=self.render(corpus.dialogue(row), name),
+            rendered=self.rendered(row, history, name),
             query=prepared.queries(np.array([row]))[0],
             cluster=int(prepared.cluster[row]),
             history=self.past(history, responder),
@@ -135,6 +208,28 @@ class Requests:
             row=row,
             querier=int(corpus.querier[row]),
             scene=int(corpus.scene[row]),
+        )
+
+    def rendered(self, row: int, history: np.ndarray, name: str | None = None) -> Rendered:
+        """What the decoder reads of a dialogue.
+
+        Args:
+            row: The dialogue.
+            history: Rows that may be read and leak nothing, newest first, (n,) int64.
+            name: Shown for the querier; None for the true name.
+        """
+        corpus, prepared = self.corpus, self.prepared
+        owner = corpus.queriers[int(corpus.querier[history[0]])] if len(history) else None
+        return self.render(
+            Reading(
+                dialogue=corpus.dialogue(row),
+                name=name,
+                history=Exchanges(history.tolist(), self._exchange),
+                vectors=lambda: (prepared.queries(np.array([row]))[0], prepared.queries(history)),
+                owner=owner,
+                row=row,
+                querier=int(corpus.querier[row]),
+            )
         )
 
     def neighbour_rows(self, row: int) -> np.ndarray:
@@ -147,20 +242,9 @@ class Requests:
         """The rows as vectors, in the order given."""
         return gather_past(self.prepared, np.asarray(rows, dtype=np.int64), responder)
 
-
-@dataclass(frozen=True)
-class Exchange:
-    """What a querier asked and was answered, in texts.
-
-    Args:
-        query: What was asked.
-        reply: What was answered.
-        responder: Who answered; None for the one who answers now.
-    """
-
-    query: str
-    reply: str
-    responder: str | None = None
+    def _read_exchange(self, row: int) -> Exchange:
+        dialogue = self.corpus.dialogue(row)
+        return Exchange(dialogue.query, dialogue.reply, dialogue.responder)
 
 
 @dataclass(frozen=True)
@@ -184,7 +268,7 @@ def outside_request(
     history: Sequence[Exchange],
     encode: EncodeTexts,
     clusters: AssignClusters,
-    render: RenderNamed,
+    render: Render,
     config: Config,
     prepared: Prepared | None = None,
     responder: str | None = None,
@@ -198,7 +282,7 @@ def outside_request(
         history: What the querier asked and was answered, oldest first.
         encode: The sentence encoder that the model was trained with.
         clusters: The query clusters of the pool.
-        render: Turns a dialogue into what the decoder reads.
+        render: Turns a reading into what the decoder reads.
         config: Reads `towers.history` and `towers.neighbours`.
         prepared: Where pool neighbours are looked up; None for none.
         responder: Who answers; None for the one who answered last, else the first one of the corpus.
@@ -227,8 +311,9 @@ def outside_request(
         time=0,
         scene="",
     )
+    reading = Reading(dialogue, history=newest, vectors=lambda: (vectors[0], asked[1:]), querier=number)
     return Request(
-        rendered=render(dialogue, None),
+        rendered=render(reading),
         query=vectors[0],
         cluster=int(cluster[0]),
         history=past,

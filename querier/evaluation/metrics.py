@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,24 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from querier.data.words import apart, words
+
 REPEATED = 4  # words that, said twice in one reply, count as a repetition
 BERT_TOKENS = 256  # of a text that BERTScore reads
 REPLY_METRICS = ("rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "meteor_no_synonyms", "repeat_rate")
-
-_CJK = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-_CHARACTER = re.compile(f"([{_CJK}])")
-_ASCII = re.compile(r"[a-z0-9]+")
-
-
-def words(text: str) -> list[str]:
-    """Lower-cased words; Chinese and Japanese by character; the visible characters of a text without any word."""
-    if text.isascii():
-        found = _ASCII.findall(text.lower())
-    else:
-        text = _CHARACTER.sub(r" \1 ", unicodedata.normalize("NFKC", text).lower())
-        # Marks belong to words: without them the syllables of Hindi or Thai fall apart.
-        found = "".join(letter if unicodedata.category(letter)[0] in "LNM" else " " for letter in text).split()
-    return found or [letter for letter in text if not letter.isspace()]
 
 
 def reply_scores(reply: str, gold: str) -> dict[str, float]:
@@ -65,8 +51,7 @@ def bleu(reply: str, gold: str) -> float:
     """
     import sacrebleu
 
-    apart = [_CHARACTER.sub(r" \1 ", text) for text in (reply, gold)]
-    score = sacrebleu.sentence_bleu(apart[0], [apart[1]], use_effective_order=True).score
+    score = sacrebleu.sentence_bleu(apart(reply), [apart(gold)], use_effective_order=True).score
     return min(1.0, float(score) / 100)
 
 

@@ -21,7 +21,7 @@ from querier.choices import History
 from querier.data.history import READABLE
 from querier.data.preparation import Prepared
 from querier.data.requests import Requests
-from querier.evaluation.metrics import words
+from querier.data.words import words
 
 TRIES = 64  # queriers drawn for one dialogue, until enough of them have a history
 EMPTY = np.zeros(0, dtype=np.int64)

@@ -1,32 +1,62 @@
-"""What text the decoder reads: the dialogue's turns, querier as user and responder as assistant (design 2)."""
+"""What text the decoder reads: the dialogue's turns, querier as user and responder as assistant (design 2).
+
+A method may put earlier dialogues before them, as turns of their own, and a description of querier or responder at the
+head of the dialogue's first user turn. A prompt is cut at its left, so the most relevant earlier dialogue stands last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
+from querier.choices import Profile
 from querier.config import PromptConfig
+from querier.data.preparation import Prepared
+from querier.data.requests import Reading, Render
+from querier.llm import Completes
+from querier.methods.profiles import profiler
+from querier.methods.retrieval import Item, retriever
 from querier.types import Dialogue, Rendered
 
-Renderer = Callable[[Dialogue, str | None], Rendered]
+NAMELESS = "the user"  # in a description, where the querier's name is not shown
 
 
-def renderer(config: PromptConfig) -> Renderer:
-    """A function that renders a dialogue, showing the querier under the given name (None: under their own)."""
+def renderer(config: PromptConfig, prepared: Prepared | None = None, llm: Completes | None = None) -> Render:
+    """The prompt of a method.
 
-    def render(dialogue: Dialogue, name: str | None = None) -> Rendered:
-        shown = (name or dialogue.querier) if config.name_querier else None
-        return render_plain(dialogue, shown)
+    Args:
+        config: What stands in it.
+        prepared: The corpus, for prompts that read its training pool.
+        llm: Writes descriptions for `distil=llm`.
+
+    Raises:
+        InputError: The prompt needs a pool, a file or a text LLM that is not there.
+    """
+    retrieve, describe = retriever(config, prepared), profiler(config, prepared, llm)
+
+    def render(reading: Reading) -> Rendered:
+        shown = (reading.name or reading.dialogue.querier) if config.name_querier else None
+        items = [] if retrieve is None else retrieve(reading)
+        names = [(item.querier or shown) if config.name_querier else None for item in items]
+        about = "" if describe is None else describe(reading)
+        if about:
+            whom = reading.dialogue.responder if config.profile is Profile.responder else shown or NAMELESS
+            about = f"[About {whom}: {about}]"
+        return render_plain(reading.dialogue, shown, list(zip(names, items, strict=True)), about)
 
     return render
 
 
-def render_plain(dialogue: Dialogue, name: str | None) -> Rendered:
+def render_plain(
+    dialogue: Dialogue, name: str | None, items: Sequence[tuple[str | None, Item]] = (), about: str = ""
+) -> Rendered:
     """Turns by role; consecutive turns of one role are joined, a leading responder turn is quoted as context.
 
     Args:
         dialogue: Whose last turn is the reply.
         name: The querier's name, written before their first words; None leaves it out, and a decoder without a chat
             template then reads `User:`.
+        items: Earlier dialogues and the names that are written before their queries, the most relevant first.
+        about: A line at the head of the dialogue's first user turn.
     """
     quoted: list[str] = []
     turns: list[tuple[str, str]] = []
@@ -38,8 +68,19 @@ def render_plain(dialogue: Dialogue, name: str | None) -> Rendered:
             turns[-1] = (role, f"{turns[-1][1]}\n{turn.text}")
         else:
             turns.append((role, turn.text))
-    opening = f"{name}: {turns[0][1]}" if name else turns[0][1]
+    head = [about] if about else []
     if quoted:
-        opening = '"' + "\n".join(quoted) + '"\n' + opening
-    turns[0] = ("user", opening)
-    return Rendered(tuple(turns), dialogue.reply, (name or "User", dialogue.responder))
+        head.append('"' + "\n".join(quoted) + '"')
+    turns[0] = ("user", "\n".join([*head, _said(name, turns[0][1])]))
+    names = [*(shown for shown, _ in reversed(items)), name]
+    earlier = [
+        turn
+        for shown, item in reversed(items)
+        for turn in (("user", _said(shown, item.query)), ("assistant", item.reply))
+    ]
+    named = tuple(2 * place for place, shown in enumerate(names) if shown)
+    return Rendered((*earlier, *turns), dialogue.reply, (name or "User", dialogue.responder), named)
+
+
+def _said(name: str | None, text: str) -> str:
+    return f"{name}: {text}" if name else text

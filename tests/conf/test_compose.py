@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from querier.choices import Contrast, History, Kind, Train
+from querier.choices import Contrast, History, Kind, Profile, Retrieval, Source, Train
+from querier.commands.compare import row_configs
 from querier.commands.compose import compose, known_keys, launch
 from querier.commands.options import OPTIONS
+from querier.commands.test import reads
 from querier.config import Config, from_plain, to_plain
+from querier.methods.registry import trains
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in ("hydra", "local"))
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name in GROUPS]
+METHODS = [path.stem for path in sorted(CONF.glob("method/*.yaml"))]
 PATHS = {"pretrained": ["decoder.path=somewhere"]}
 
 
@@ -36,7 +40,7 @@ def test_every_root_file_is_a_command() -> None:
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_its_values_arrive(group: str, choice: str) -> None:
-    options = compose("fit", [f"{group}={choice}", *needed(choice)])
+    options = compose("compare" if group == "table" else "fit", [f"{group}={choice}", *needed(choice)])
     written: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml"), resolve=False) or {}
     whole = "@package _global_" in (CONF / group / f"{choice}.yaml").read_text().splitlines()[0]
     written.pop("defaults", None)
@@ -55,15 +59,23 @@ def check(written: dict[str, Any], got: Any) -> None:
 
 
 def test_groups_are_fields_of_the_configuration() -> None:
-    own = {"experiment", "ablation", "sweep"}
+    own = {"experiment", "ablation", "sweep", "table"}
     assert set(GROUPS) - own <= {entry.name for entry in fields(Config)}
 
 
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("experiment", "ablation")])
 def test_experiments_and_ablations_compose_with_each_method(group: str, choice: str) -> None:
-    methods = ("ft", "zero_shot", "querier", "querier_lite")
-    for method in methods:
+    for method in METHODS:
         assert compose("fit", [f"{group}={choice}", f"method={method}"]).method == method
+
+
+@pytest.mark.parametrize("table", [choice for group, choice in CHOICES if group == "table"])
+def test_every_row_of_a_table_composes(table: str) -> None:
+    options = compose("compare", [f"table={table}"])
+    for label in options.methods:
+        configs = row_configs(label, options, [f"table={table}", "trainer.max_epochs=1"])
+        assert {config.trainer.max_epochs for config in configs} == {1}
+    assert options.baseline in options.methods
 
 
 def test_methods_are_what_they_are_called() -> None:
@@ -78,6 +90,20 @@ def test_methods_are_what_they_are_called() -> None:
     assert min(ours.loss.specific, ours.loss.general, ours.loss.swap) > 0
     assert compose("fit", ["method=zero_shot", "decoder=smollm2"]).decoder.train is Train.frozen
     assert compose("fit", ["method=querier", "conditioning=prefix"]).conditioning.kind is Kind.prefix
+
+
+def test_methods_of_text_alone_show_what_they_are_called_for() -> None:
+    few, rag, rpg, qcg = (compose("fit", [f"method={name}"]) for name in ("few_shot", "rag", "rpg", "qcg"))
+    assert (few.prompt.source, few.prompt.items, few.prompt.by) == (Source.pool, 5, Retrieval.dense)
+    assert (rag.prompt.source, rag.prompt.items, rag.prompt.by) == (Source.own, 4, Retrieval.bm25)
+    assert (rpg.prompt.profile, qcg.prompt.profile) == (Profile.responder, Profile.querier)
+    assert {method.conditioning.kind for method in (few, rag, rpg, qcg)} == {Kind.none}
+    assert {method.decoder.max_length for method in (few, rag, rpg, qcg)} == {512}
+    assert [trains(method) for method in (few, rag, rpg, qcg)] == [False, True, False, False]
+    assert [reads(method).history for method in (few, rag, rpg, qcg)] == [False, True, False, True]
+    assert not trains(compose("fit", ["method=rag", "decoder.train=frozen"]))
+    assert compose("fit", ["method=rag", "decoder=smollm2"]).decoder.train is Train.lora
+    assert compose("fit", ["method=few_shot", "prompt.by=bm25"]).prompt.by is Retrieval.bm25
 
 
 def test_ablations_change_what_they_name() -> None:

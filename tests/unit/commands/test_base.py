@@ -65,6 +65,7 @@ def test_a_frozen_method_still_gets_a_trained_base() -> None:
 def test_settings_of_the_decoder_and_the_data_name_the_base(tmp_path: Path) -> None:
     one = base.base_digest(config(tmp_path).decoder, corpus())
     assert base.base_digest(config(tmp_path, train=Train.lora).decoder, corpus()) == one
+    assert base.base_digest(config(tmp_path, max_length=512).decoder, corpus()) == one  # longer prompts, one base
     assert base.base_digest(config(tmp_path, width=64).decoder, corpus()) != one
     assert base.base_digest(config(tmp_path).decoder, corpus("zoe")) != one
 

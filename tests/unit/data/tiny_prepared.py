@@ -13,7 +13,7 @@ import torch
 from querier.config import Config, from_plain
 from querier.data.history import Histories
 from querier.data.records import Corpus
-from querier.data.requests import Requests
+from querier.data.requests import Reading, Requests
 from querier.types import Dialogue, Rendered, Split, Tokens, Turn
 
 SIZE = 16
@@ -76,9 +76,10 @@ def _link(prepared: Any, rng: np.random.Generator, neighbours: int = 4, users: i
         prepared.contrast[row].reshape(-1)[: len(drawn)] = drawn
 
 
-def render(dialogue: Dialogue, name: str | None) -> Rendered:
+def render(reading: Reading) -> Rendered:
     """The query under the querier's name."""
-    shown = name or dialogue.querier
+    dialogue = reading.dialogue
+    shown = reading.name or dialogue.querier
     return Rendered((("user", f"{shown}: {dialogue.query}"),), dialogue.reply, (shown, dialogue.responder))
 
 

@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from querier.evaluation import metrics
-from querier.evaluation.metrics import bert_score, classification, ratings, reply_scores, rouge, words
+from querier.evaluation.metrics import bert_score, classification, ratings, reply_scores, rouge
 
 SAME = {
     "english": "It is a long story, my friend.",
@@ -38,13 +38,6 @@ def test_identical_texts_score_one_in_every_language(text: str) -> None:
 @pytest.mark.parametrize("text", SAME.values(), ids=SAME)
 def test_an_empty_reply_scores_zero(text: str) -> None:
     assert reply_scores("", text) == dict.fromkeys(metrics.REPLY_METRICS, 0.0)
-
-
-def test_chinese_and_japanese_are_cut_into_characters_and_others_into_words() -> None:
-    assert words("我喜欢Python3，好") == ["我", "喜", "欢", "python3", "好"]
-    assert words("コーヒー") == ["コ", "ー", "ヒ", "ー"]
-    assert words("Où est-ce?") == ["où", "est", "ce"]
-    assert words("cafe\u0301") == ["café"]  # composed and decomposed letters are the same
 
 
 def test_rouge_by_hand() -> None:

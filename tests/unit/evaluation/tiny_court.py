@@ -11,7 +11,7 @@ import numpy as np
 from querier.config import Config, from_plain
 from querier.data.history import Histories
 from querier.data.records import Corpus
-from querier.data.requests import Request, Requests, Scored
+from querier.data.requests import Reading, Request, Requests, Scored
 from querier.types import Dialogue, Rendered, Split, Turn
 
 STYLES = 2
@@ -66,8 +66,9 @@ def make_requests(prepared: Any, name_querier: bool = False, **changes: Any) -> 
     return Requests(prepared, Histories(prepared.corpus), from_plain(Config, plain), render)
 
 
-def render(dialogue: Dialogue, name: str | None) -> Rendered:
-    shown = name or dialogue.querier
+def render(reading: Reading) -> Rendered:
+    dialogue = reading.dialogue
+    shown = reading.name or dialogue.querier
     return Rendered((("user", f"{shown}: {dialogue.query}"),), dialogue.reply, (shown, dialogue.responder))
 
 
