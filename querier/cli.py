@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "train and test several methods, one table: 'methods=[ft,querier]' 'seeds=[0,1,2]'",
     "predict": "answer a file: input=queries.jsonl into=replies.jsonl",
     "ask": "answer one query for several queriers: query='...' 'queriers=[ann,bob]'",
+    "report": "one HTML page of tables, curves and examples: 'runs=[a,b]'",
     "forget": "remove a querier from a run and the caches: querier=ann",
     "bench": "measure what a training step (name=step) or testing (name=score) costs",
     "demo": "train, compare and answer on the bundled corpus",
@@ -41,7 +42,7 @@ QUIET = (  # true of every run, and nothing that a user could act upon
     "Checkpoint directory .* exists and is not empty",
     "The number of training batches .* is smaller than the logging interval",
 )
-FREE_TEXT = ("query", "history", "input", "into", "run", "against", "querier", "responder")
+FREE_TEXT = ("query", "history", "input", "into", "run", "against", "querier", "responder", "title")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -100,6 +100,8 @@ def say_left(runs: Sequence[Run], caches: Sequence[Path], output: Path) -> None:
     for path in sorted(output.rglob("*.refused.jsonl")):
         if not inside(path, caches):
             log.info("not searched: %s; it holds refused lines as they were read: remove the querier's there", path)
+    for path in sorted(output.rglob("report_*.html")):
+        log.info("not searched: %s; it shows texts of queriers as they were: write it again or remove it", path)
     for folder in (cache / "llm" for cache in caches):
         if folder.is_dir():
             log.info("not searched: %s; it holds answers of an LLM, which may tell of the querier: remove it", folder)

@@ -118,4 +118,6 @@ def _wrong_value(cause: ValidationError, where: str) -> str:
     typed = re.search(r"Value '(.*)' of type '.*' could not be converted to (\w+)", text)
     if typed:
         return f"{key} must be {TYPES.get(typed.group(2), typed.group(2))}, got {typed.group(1)!r}"
+    if "is not a ListConfig" in text:
+        return f"{key} must be a list, e.g. '{key}=[a,b]', also with one entry"
     return f"{key}: {text}" if key else f"{text}{where}"

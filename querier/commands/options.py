@@ -203,6 +203,31 @@ class ForgetOptions:
     output: str = "outputs"
 
 
+@dataclass
+class ReportOptions:
+    """`querier report`.
+
+    Args:
+        runs: Folders of tested runs or their names under `output`; `compare/<name>` for what `querier compare` left;
+            empty for the newest finished run.
+        output: Where runs lie.
+        into: The page, a name that ends in `.html`; empty for `report_<runs>.html` under `output`.
+        title: Of the page; empty for the names of the runs.
+        examples: Dialogues on the page at most; 0 leaves out all text of queriers.
+    """
+
+    runs: list[str] = field(default_factory=list)
+    output: str = "outputs"
+    into: str = ""
+    title: str = ""
+    examples: int = 2000
+
+    def __post_init__(self) -> None:
+        check_range("examples", self.examples, 0)
+        if self.into and not self.into.endswith(".html"):
+            raise InputError(f"into={self.into} must end in .html; a report is one HTML page")
+
+
 OPTIONS: dict[str, type[Any]] = {
     "prepare": PrepareOptions,
     "fit": FitOptions,
@@ -211,6 +236,7 @@ OPTIONS: dict[str, type[Any]] = {
     "ask": AskOptions,
     "forget": ForgetOptions,
     "compare": CompareOptions,
+    "report": ReportOptions,
     "bench": BenchOptions,
     "demo": DemoOptions,
 }

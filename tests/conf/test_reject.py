@@ -21,7 +21,7 @@ REJECTED = [
     ("metod=ft", "did you mean `method`"),
     ("decoder.layers=two", "decoder.layers must be a whole number, got 'two'"),
     ("optim.lr=fast", "optim.lr must be a number, got 'fast'"),
-    ("data.responders=Paul", "data.responders"),
+    ("data.responders=Paul", "data.responders must be a list, e.g. 'data.responders=[a,b]'"),
     ("loss=2", "a group takes the name of one of its files"),
     ("data.split=tyme", "did you mean `data.split=time`"),
     ("data=sampel", "did you mean `data=sample`"),
