@@ -32,6 +32,7 @@ def run(options: ForgetOptions) -> None:
     done = forget(options.querier, caches)
     files = [one.examples_of(split) for one in runs for split in ("validation", "test")]
     files += [path for one in runs for path in sorted(one.folder.glob("judged_*.jsonl"))]
+    files += sorted(Path(options.output).rglob("compare/*/examples.jsonl"))
     examples = sum(drop_examples(path, options.querier) for path in files)
     for one in saw:
         one.write(forgotten_after_training=int(one.card().get("forgotten_after_training", 0)) + 1)
@@ -72,7 +73,7 @@ def say_removed(done: Forgotten, examples: int) -> None:
     """Log what was removed."""
     for folder, count in done.dialogues.items():
         log.info("removed %d dialogues from %s", count, folder)
-    log.info("removed %d vectors that no other text needs, and %d generated examples", done.vectors, examples)
+    log.info("removed %d vectors that no other text needs, and %d scored or judged examples", done.vectors, examples)
 
 
 def say_trained(saw: Sequence[Run], bases: Sequence[Path], output: str) -> None:
@@ -132,7 +133,7 @@ def in_pool(folder: Path, querier: str) -> bool:
 
 
 def drop_examples(path: Path, querier: str) -> int:
-    """Remove the generated examples of a querier from a run; returns how many there were."""
+    """Remove the examples of a querier from a file of them; returns how many there were."""
     if not path.is_file():
         return 0
     lines = path.read_text(encoding="utf-8").splitlines()

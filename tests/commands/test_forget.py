@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -47,10 +48,14 @@ def test_runs_at_any_depth_and_what_is_left_to_do_are_named(work: Path, capsys: 
     shutil.copytree(outputs / "run", outputs / "sweep" / "other")
     (outputs / "log.refused.jsonl").write_text("{}\n")
     (outputs / "sweep" / "other" / "examples.jsonl").write_text('{"querier": "querier 1"}\n{"querier": "querier 2"}\n')
+    compared = outputs / "compare" / "table" / "examples.jsonl"
+    compared.parent.mkdir(parents=True)
+    compared.write_text('{"method": "ft", "querier": "querier 1"}\n{"method": "ft", "querier": "querier 2"}\n')
     assert main(["forget", "run=run", "querier=querier 1"]) == 0
     shown = " ".join(capsys.readouterr().err.split())
-    for folder in ("run", "sweep/other"):
-        assert f"not unlearned: outputs/{folder} (checkpoints/best.ckpt, model)" in shown
+    for folder in ("run", "sweep/other"):  # a slow run has a last checkpoint too
+        assert re.search(rf"not unlearned: outputs/{folder} \(checkpoints/best.ckpt,( \S+,)? model\)", shown)
+    assert compared.read_text() == '{"method": "ft", "querier": "querier 2"}\n'
     assert "not unlearned: the base" in shown
     assert "outputs/log.refused.jsonl" in shown
     assert "remove them there too" in shown
