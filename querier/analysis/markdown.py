@@ -69,7 +69,7 @@ def comparison(found: dict[str, Any], metrics: Sequence[str]) -> list[str]:
     lines = _head(["method", *(name.replace("_", " ") for name in metrics)])
     for method, values in found["methods"].items():
         against = found["differences"].get(method, {})
-        lines.append(_row([f"`{method}`", *(_cell(name, values[name], against.get(name)) for name in metrics)]))
+        lines.append(_row([f"`{method}`", *(_cell(name, values.get(name), against.get(name)) for name in metrics)]))
     seeds, n = len(found["seeds"]), {metric: found["methods"][found["baseline"]][metric] for metric in metrics}
     counts = ", ".join(f"{name.replace('_', ' ')} {value['n']}" for name, value in n.items())
     failed = sum(value["n_failed"] for values in found["methods"].values() for value in values.values())
@@ -93,7 +93,9 @@ def demo(found: dict[str, Any], _: Sequence[str]) -> list[str]:
 TABLES: dict[str, Callable[[dict[str, Any], Sequence[str]], list[str]]] = {"comparison": comparison, "demo": demo}
 
 
-def _cell(name: str, value: dict[str, Any], difference: dict[str, Any] | None) -> str:
+def _cell(name: str, value: dict[str, Any] | None, difference: dict[str, Any] | None) -> str:
+    if value is None:
+        return "–"
     text = f"{_number(name, value['value'])} [{_number(name, value['low'])}, {_number(name, value['high'])}]"
     if difference is None or difference["value"] is None:
         return text

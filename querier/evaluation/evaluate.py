@@ -100,7 +100,8 @@ class _Evaluation:
 
     def result(self) -> Result:
         unseen = self.corpus.unseen[self.corpus.querier[self.all_rows]]
-        bare = np.array([not len(self.history[int(row)]) for row in self.all_rows], dtype=bool)
+        # Of the true history, so that the permuted control is judged on the same dialogues as any other run.
+        bare = np.array([not len(self.requests.histories.of(int(row), 1)) for row in self.all_rows], dtype=bool)
         rows = self.all_rows[~(unseen & bare)]  # an unseen querier's first words count under cold start only
         sets = {kind: self.swaps.pairs(kind, rows, self.config.draws) for kind in SwapKind}
         keys = [self.matched[row] for row in rows.tolist()] + [self.empty[row] for row in rows.tolist()]

@@ -124,6 +124,12 @@ def test_replies_are_scored_on_a_sample_of_each_kind(prepared: Any) -> None:
     assert result["repeat_rate"] == 0
 
 
+def test_the_permuted_control_is_judged_on_the_same_dialogues(prepared: Any) -> None:
+    control = make_requests(prepared, data={"history": "permuted"})
+    found = evaluate(Reader(), control, prepared, CONFIG, Options())
+    assert [row["id"] for row in found.rows] == [row["id"] for row in judge(Reader(), prepared).rows]
+
+
 def test_more_scores_of_a_reply(prepared: Any) -> None:
     def style_right(dialogue: Dialogue, reply: str) -> float:
         return float(reply[-1] == str(style_of(dialogue.querier)))
