@@ -128,10 +128,10 @@ def write_comparison(folder: Path) -> Path:
         "methods": {name: metrics(rouge) for name, rouge in methods.items()},
         "differences": {
             "querier": {
-                "rouge_l": number(0.25, p=0.0001, by_seed=[0.2, 0.3], same_sign=True),
-                "rouge_l_unseen": number(0.375, n=9, p=0.5, by_seed=[0.3, 0.4], same_sign=True),
+                "rouge_l": number(0.25, p=0.0001, by_seed=[0.2, 0.3], sure=True),
+                "rouge_l_unseen": number(0.375, n=9, p=0.5, by_seed=[0.3, 0.4], sure=True),
             },
-            "querier+no_gate": {"rouge_l": number(0.125, p=0.25, by_seed=[0.3, -0.1], same_sign=False)},
+            "querier+no_gate": {"rouge_l": number(0.125, p=0.25, by_seed=[0.3, -0.1], sure=False)},
         },
         "seeds": [0, 1],
         "runs": {name: [f"{name}-0", f"{name}-1"] for name in methods},

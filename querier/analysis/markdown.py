@@ -99,10 +99,8 @@ def _cell(name: str, value: dict[str, Any] | None, difference: dict[str, Any] | 
     text = f"{_number(name, value['value'])} [{_number(name, value['low'])}, {_number(name, value['high'])}]"
     if difference is None or difference["value"] is None:
         return text
-    low, high = difference["low"], difference["high"]
-    sure = low is not None and (low > 0 or high < 0) and difference["same_sign"]
     sign = "+" if difference["value"] >= 0 else "−"
-    return f"{text} Δ {sign}{_number(name, abs(difference['value']))}{'*' if sure else ''}"
+    return f"{text} Δ {sign}{_number(name, abs(difference['value']))}{'*' if difference['sure'] else ''}"
 
 
 def _number(name: str, value: float | None) -> str:

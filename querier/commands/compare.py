@@ -183,6 +183,4 @@ def _cell(value: Value | None, difference: Difference | None) -> str:
     text = f"{value.value:.4f}\n[{number(value.low)}, {number(value.high)}]"
     if difference is None or difference.value.value is None:
         return text
-    low, high = difference.value.low, difference.value.high
-    sure = low is not None and high is not None and (low > 0 or high < 0) and difference.same_sign
-    return f"{text}\n{difference.value.value:+.4f}{'*' if sure else ''}"
+    return f"{text}\n{difference.value.value:+.4f}{'*' if difference.sure else ''}"

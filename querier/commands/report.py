@@ -6,8 +6,8 @@ import logging
 import re
 from pathlib import Path
 
-from querier.analysis.report import write_report
-from querier.analysis.report_runs import gather
+from querier.analysis.report.page import write_report
+from querier.analysis.report.runs import gather
 from querier.commands.options import ReportOptions
 
 log = logging.getLogger(__name__)

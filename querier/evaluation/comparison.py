@@ -36,9 +36,15 @@ class Difference:
         signs = {value is not None and value > 0 for value in self.by_seed if value != 0}
         return len(self.by_seed) > 1 and len(signs) == 1 and None not in self.by_seed and 0 not in self.by_seed
 
+    @property
+    def sure(self) -> bool:
+        """Whether the interval excludes 0 and all seeds, at least two, agree about the direction."""
+        low, high = self.value.low, self.value.high
+        return low is not None and high is not None and (low > 0 or high < 0) and self.same_sign
+
     def to_json(self) -> dict[str, Any]:
         """As it stands in `results.json`."""
-        return {**self.value.to_json(), "by_seed": self.by_seed, "same_sign": self.same_sign}
+        return {**self.value.to_json(), "by_seed": self.by_seed, "same_sign": self.same_sign, "sure": self.sure}
 
 
 @dataclass(frozen=True)

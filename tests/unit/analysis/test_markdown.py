@@ -36,11 +36,9 @@ def write(folder: Path, difference: dict[str, Any]) -> None:
     (folder / "r.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("low", "same_sign", "mark"), [(0.1, True, "*"), (-0.1, True, ""), (0.1, False, "")], ids=["sure", "wide", "seeds"]
-)
-def test_a_comparison(tmp_path: Path, low: float, same_sign: bool, mark: str) -> None:
-    write(tmp_path, {"value": 0.25, "low": low, "high": 0.4, "same_sign": same_sign})
+@pytest.mark.parametrize(("sure", "mark"), [(True, "*"), (False, "")])
+def test_a_comparison(tmp_path: Path, sure: bool, mark: str) -> None:
+    write(tmp_path, {"value": 0.25, "low": 0.1, "high": 0.4, "sure": sure})
     filled = fill("before\n<!-- comparison r.json rouge_l -->\nold\n<!-- end -->\nafter\n", tmp_path)
     assert filled.splitlines() == [
         "before",
@@ -60,7 +58,7 @@ def test_a_comparison(tmp_path: Path, low: float, same_sign: bool, mark: str) ->
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="which is not under"):
         fill("<!-- comparison r.json rouge_l -->\n<!-- end -->", tmp_path)
-    write(tmp_path, value(0.25, same_sign=True))
+    write(tmp_path, value(0.25, sure=True))
     with pytest.raises(InputError, match="no metric bleu in these results; there are rouge_l"):
         fill("<!-- comparison r.json bleu -->\n<!-- end -->", tmp_path)
 

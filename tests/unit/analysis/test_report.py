@@ -12,9 +12,9 @@ from lxml import html
 from made_runs import card, examples, number, write_comparison, write_lines, write_run
 from markupsafe import Markup
 
-from querier.analysis.report import SECTIONS, render, write_report
-from querier.analysis.report_figures import scale, style, thinned
-from querier.analysis.report_runs import Report, gather
+from querier.analysis.report.figures import scale, style, thinned
+from querier.analysis.report.page import SECTIONS, render, write_report
+from querier.analysis.report.runs import Report, gather
 from querier.errors import InputError
 
 

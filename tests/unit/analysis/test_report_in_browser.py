@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from made_runs import cold_start, examples, write_comparison, write_run
 
-from querier.analysis.report import write_report
-from querier.analysis.report_runs import gather
+from querier.analysis.report.page import write_report
+from querier.analysis.report.runs import gather
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WICKED = "<img src=x onerror=alert(1)>"

@@ -16,7 +16,7 @@ def test_some_metrics_are_kept(tmp_path: Path) -> None:
         "seeds": [0],
         "settings": {"draws": 2},
         "methods": {"ft": both, "querier": both},
-        "differences": {"querier": {"rouge_l": {**value, "same_sign": False}}},
+        "differences": {"querier": {"rouge_l": {**value, "sure": False}}},
     }
     (tmp_path / "all.json").write_text(json.dumps(found))
     main(["keep", str(tmp_path / "all.json"), str(tmp_path / "some.json"), "rouge_l"])

@@ -64,6 +64,25 @@ def test_a_sign_counts_only_where_all_seeds_share_it(each: list[float | None], s
     assert Difference(Value(0.1, 0.0, 0.2, 9), each).same_sign is same
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "by_seed", "sure"),
+    [
+        (0.1, 0.3, [0.1, 0.2], True),
+        (-0.3, -0.1, [-0.1, -0.2], True),
+        (-0.1, 0.3, [0.1, 0.2], False),
+        (0.1, 0.3, [0.3, -0.1], False),
+        (None, None, [0.1, 0.2], False),
+    ],
+    ids=["above", "below", "wide", "seeds", "no interval"],
+)
+def test_a_difference_is_sure_with_an_interval_without_zero_and_one_sign(
+    low: float | None, high: float | None, by_seed: list[float | None], sure: bool
+) -> None:
+    found = Difference(Value(0.1, low, high, 9), by_seed)
+    assert found.sure is sure
+    assert found.to_json()["sure"] is sure
+
+
 def test_a_failed_dialogue_is_in_no_number_and_counted() -> None:
     broken = rows(0.2, 3)
     broken[0]["scores"]["rouge_l"] = None

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from querier.analysis import report_facts
-from querier.analysis.report_figures import Dots, Lines, Style, cold_lines, dots, step_lines, style
-from querier.analysis.report_metrics import (
+from querier.analysis.report import facts
+from querier.analysis.report.figures import Dots, Lines, Style, cold_lines, dots, step_lines, style
+from querier.analysis.report.metrics import (
     GROUPS,
     LIKELIHOODS,
     MAIN,
@@ -18,8 +18,8 @@ from querier.analysis.report_metrics import (
     is_help,
     metric,
 )
-from querier.analysis.report_runs import NOTHING, Comparison, Entry, Number, Report
-from querier.analysis.report_templates import draw
+from querier.analysis.report.runs import NOTHING, Comparison, Entry, Number, Report
+from querier.analysis.report.templates import draw
 
 COLD = {"nll_per_token": None, "gain": 0.0, "swap_accuracy_cluster": 0.5}
 CHANCE = dict.fromkeys(SWAPS, 0.5) | {"retrieval_auc": 0.5, "diversity": 0.0}
@@ -29,9 +29,9 @@ Section = tuple[str, Markup]
 
 def runs(report: Report) -> Section:
     """Who was tested on what, under which settings, with which versions."""
-    first, more = report_facts.split(report_facts.facts(report.entries))
-    differing = report_facts.settings(report.entries)
-    told = report_facts.warnings(report.entries)
+    first, more = facts.split(facts.facts(report.entries))
+    differing = facts.settings(report.entries)
+    told = facts.warnings(report.entries)
     return "Runs", draw("runs", entries=report.entries, facts=first, more=more, settings=differing, warnings=told)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from querier.analysis.report_figures import style
-from querier.analysis.report_metrics import GROUPS, metric
+from querier.analysis.report.figures import style
+from querier.analysis.report.metrics import GROUPS, metric
 
 
 @cache
@@ -42,13 +42,13 @@ def breakable(name: str) -> Markup:
 
 
 def draw(part: str, **values: Any) -> Markup:
-    """A macro of `report_parts.html.j2` with its values: HTML in which they are escaped."""
-    drawn: Markup = getattr(templates().get_template("report_parts.html.j2").module, part)(**values)
+    """A macro of `parts.html.j2` with its values: HTML in which they are escaped."""
+    drawn: Markup = getattr(templates().get_template("parts.html.j2").module, part)(**values)
     return drawn
 
 
 def page(**values: Any) -> str:
     """The whole page. Its script alone may run, named by its digest; nothing may be loaded from anywhere."""
-    script = templates().get_template("report.js").render()
+    script = templates().get_template("page.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return templates().get_template("report.html.j2").render(script=script, digest=digest, **values)
+    return templates().get_template("page.html.j2").render(script=script, digest=digest, **values)

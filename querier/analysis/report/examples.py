@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from querier.analysis.report_metrics import LOWER, MAIN, WITHOUT, metric
-from querier.analysis.report_runs import Entry, Report
-from querier.analysis.report_templates import draw
+from querier.analysis.report.metrics import LOWER, MAIN, WITHOUT, metric
+from querier.analysis.report.runs import Entry, Report
+from querier.analysis.report.templates import draw
 
 FAILED = "failed"  # in place of a number
 FIRST = "rouge_l"  # what they are sorted by, where it was measured

@@ -33,7 +33,7 @@ class Number:
         queriers: Queriers measured.
         mde: Minimum detectable effect.
         p: Of a difference.
-        same_sign: Whether the seeds agree about a difference.
+        sure: Of a difference: its interval excludes 0 and the seeds agree about its sign.
     """
 
     value: float | None
@@ -44,19 +44,14 @@ class Number:
     queriers: int = 0
     mde: float | None = None
     p: float | None = None
-    same_sign: bool = False
+    sure: bool = False
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> Number:
         """From `results.json`."""
         numbers = {name: _finite(found.get(name)) for name in ("value", "low", "high", "mde", "p")}
         counts = {name: int(found.get(name) or 0) for name in ("n", "n_failed", "queriers")}
-        return cls(**numbers, **counts, same_sign=bool(found.get("same_sign")))  # type: ignore[arg-type]
-
-    @property
-    def sure(self) -> bool:
-        """Whether a difference has an interval without 0 and one sign in all seeds."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0) and self.same_sign
+        return cls(**numbers, **counts, sure=bool(found.get("sure")))  # type: ignore[arg-type]
 
 
 NOTHING = Number(None)

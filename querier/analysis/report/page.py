@@ -12,9 +12,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from querier import __version__
-from querier.analysis.report_examples import examples
-from querier.analysis.report_runs import Report
-from querier.analysis.report_sections import (
+from querier.analysis.report.examples import examples
+from querier.analysis.report.runs import Report
+from querier.analysis.report.sections import (
     all_numbers,
     cold_start,
     comparison,
@@ -25,7 +25,7 @@ from querier.analysis.report_sections import (
     runs,
     training,
 )
-from querier.analysis.report_templates import page
+from querier.analysis.report.templates import page
 from querier.errors import InputError
 from querier.files import write_atomic
 

@@ -1,4 +1,4 @@
-"""Where the marks of the report's figures stand, in pixels; `report_parts.html.j2` draws them as SVG.
+"""Where the marks of the report's figures stand, in pixels; `parts.html.j2` draws them as SVG.
 
 A figure is as wide as a phone and keeps its size, so that its letters do too; a wide screen shows several in a row.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from querier.analysis.figures import COLOURS
-from querier.analysis.report_runs import Curve, Number
+from querier.analysis.report.runs import Curve, Number
 
 WIDTH = 340
 LEFT, RIGHT = 22, 22  # of a dot plot: half a number of its axis
