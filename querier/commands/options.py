@@ -119,6 +119,12 @@ class TestOptions:
         check_range("judge_limit", self.judge_limit, 1)
         if self.judge and not self.against:
             raise InputError("judge=true compares two runs; name the other one with against=<folder or name>")
+        alone = [name for name in ("cold_start", "dependence", "bertscore") if getattr(self, name)]
+        if self.against and alone:
+            raise InputError(
+                f"{alone[0]} is measured on one run, against={self.against} compares two; "
+                f"run `querier test run=... {alone[0]}={str(getattr(self, alone[0])).lower()}` without against"
+            )
 
 
 @dataclass

@@ -116,6 +116,12 @@ def test_other_settings_and_other_data_are_refused(place: Path, capsys: pytest.C
     assert "no LLM is named" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["cold_start=true", "dependence=true", "bertscore=minilm"])
+def test_what_is_measured_on_one_run_alone_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "run=run", "against=plain", word]) == 2
+    assert f"run `querier test run=... {word}` without against" in capsys.readouterr().err
+
+
 # the judge
 
 

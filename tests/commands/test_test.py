@@ -20,6 +20,7 @@ def test_results_name_the_model_and_the_settings(work: Path, capsys: pytest.Capt
     )
     found = json.loads((work / "outputs" / "run" / "results.json").read_text())
     assert found["n"] > 0
+    assert found["n_generated"] == 4
     assert found["n_failed"] == 0
     assert found["settings"]["max_new_tokens"] == 3
     assert len(found["model"]) == 16
