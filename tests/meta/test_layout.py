@@ -42,6 +42,7 @@ LEVELS = {
     "commands": 7,
     "cli": 8,
     "lightning_cli": 8,
+    "__main__": 9,
 }
 PREPARATION = {"data/preparation.py", "data/embeddings.py"}  # the rooms of data/ that reach neighbours/
 HOMES = {

@@ -1,0 +1,7 @@
+"""`python -m querier` is the command line, for environments whose scripts are not on the path."""
+
+import sys
+
+from querier.cli import main
+
+sys.exit(main())
