@@ -8,26 +8,11 @@ from pathlib import Path
 import pytest
 
 from querier.bench import score, step
-from querier.config import Config, DecoderConfig, EvaluationConfig, TowersConfig
+from querier.config import Config
 from querier.evaluation.scoring import Scorer
 
-TINY = {
-    "num_hidden_layers": 1,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_attention_heads": 1,
-    "num_key_value_heads": 1,
-    "vocab_size": 400,
-    "tie_word_embeddings": True,
-}
 
-
-def test_ratios_are_of_the_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    towers = TowersConfig(width=16, heads=2, blocks=1, virtual_tokens=2, history=4, neighbours=2, rank=4)
-    decoder = DecoderConfig(layers=1, width=32, vocabulary=300)
-    config = Config(decoder=decoder, towers=towers, evaluation=EvaluationConfig(batch_size=4))
-    monkeypatch.setattr(step, "CLUSTERS", 4)
-    monkeypatch.setattr(score, "SMOLLM2_135M", TINY)
+def test_ratios_are_of_the_seconds(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "CHUNK", 6)
     clock = itertools.count()
     monkeypatch.setattr(score.time, "perf_counter", lambda: float(next(clock)))

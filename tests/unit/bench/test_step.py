@@ -6,37 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from querier.bench import step
-from querier.config import Config, DecoderConfig, TowersConfig
-
-TINY = {
-    "num_hidden_layers": 1,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_attention_heads": 1,
-    "num_key_value_heads": 1,
-    "vocab_size": 300,
-    "tie_word_embeddings": True,
-}
+from querier.config import Config
 
 
-def config() -> Config:
-    towers = TowersConfig(width=16, heads=2, blocks=1, virtual_tokens=2, history=4, neighbours=2, rank=4)
-    return Config(decoder=DecoderConfig(layers=1, width=32, vocabulary=300), towers=towers)
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "SMOLLM2_135M", TINY)
-    monkeypatch.setattr(step, "CLUSTERS", 4)
-    monkeypatch.setattr(step, "TEXTS", 64)
-
-
-def test_all_losses_are_on_and_every_ratio_is_there() -> None:
-    settings = config()
-    settings = replace(settings, loss=replace(settings.loss, swap_fraction=0.5))
+def test_all_losses_are_on_and_every_ratio_is_there(config: Config) -> None:
+    settings = replace(config, loss=replace(config.loss, swap_fraction=0.5))
     told: list[int] = []
     found = step.measure_step(settings, [8], 2, lambda what, done, total: told.append(done))
     assert set(found["losses"]) == {"lm", "specific", "general", "swap"}
@@ -46,8 +22,8 @@ def test_all_losses_are_on_and_every_ratio_is_there() -> None:
     assert told[-1] == step.WARMUP + 2
 
 
-def test_a_made_up_population_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
-    prepared = step.population(config(), 8, tmp_path)
+def test_a_made_up_population_has_the_size_that_was_asked_for(config: Config, tmp_path: Path) -> None:
+    prepared = step.population(config, 8, tmp_path)
     assert len(prepared.corpus.queriers) == 8
     assert len(prepared.corpus) == 8 * step.DIALOGUES
     assert (np.asarray(prepared.neighbours) >= 0).any()
