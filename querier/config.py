@@ -240,7 +240,7 @@ class PromptConfig:
 class ConditioningConfig:
     """How the fused representation reaches the decoder."""
 
-    kind: Kind = Kind.soft_prompt
+    kind: Kind = Kind.residual  # learns soonest (EXPERIMENTS.md); servers of prompt embeddings take soft_prompt alone
     rank: int = 16  # of the residual shift
 
     def __post_init__(self) -> None:

@@ -7,6 +7,13 @@ from torch import Tensor, nn
 
 from querier.choices import Fusion
 
+PERSONAL = 2.0
+"""First bias of the gate, σ(2) = .88 on the querier's side.
+
+An even gate halves what is personal while it is still to be found, and the decoder learns to do without it; the gate
+moves towards the general side where that helps.
+"""
+
 
 class GateFusion(nn.Module):
     """Z = g ⊙ Z_s + (1 − g) ⊙ Z_g with g = σ(W[Z_s; Z_g] + b), one number a virtual token."""
@@ -14,6 +21,7 @@ class GateFusion(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.gate = nn.Linear(2 * width, 1)
+        nn.init.constant_(self.gate.bias, PERSONAL)
 
     def forward(self, specific: Tensor, general: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, T, D) twice to (B, T, D) and the gate (B, T, 1)."""

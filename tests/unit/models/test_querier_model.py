@@ -25,7 +25,8 @@ def select(items: Items, rows: object) -> Items:
 
 def make_model(**changes: Any) -> QuerierModel:
     towers = {**TOWERS, **changes.pop("towers", {})}
-    config: Config = from_plain(Config, {"towers": towers, **changes})
+    speaks = {"conditioning": {"kind": "soft_prompt"}}  # a residual shift says nothing before it has learned
+    config: Config = from_plain(Config, {"towers": towers, **speaks, **changes})
     decoder = tiny_decoder()
     torch.manual_seed(3)
     return QuerierModel(config, CLUSTERS, SIZE, decoder.geometry, decoder.embedding_rms).eval()
