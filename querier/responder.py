@@ -231,8 +231,7 @@ def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Pa
         tensors = {"centroids": torch.from_numpy(np.ascontiguousarray(clusters.centroids, dtype=np.float32))}
         save_file(tensors, new / "clusters.safetensors")
         if module.conditioner is not None:
-            state = {name: value.contiguous().cpu() for name, value in module.conditioner.state_dict().items()}
-            save_file(state, new / "conditioner.safetensors")
+            save_file(module.conditioner.own_state(), new / "conditioner.safetensors")
         # Paths and names of queriers belong to the run and its machine, not to a model that is handed on.
         data = replace(config.data, path="", unseen=0.0)
         prompt = replace(config.prompt, profiles="")
@@ -264,5 +263,5 @@ def load_module(folder: Path) -> tuple[QuerierModule, Clusters]:
     centroids = load_file(folder / "clusters.safetensors")["centroids"].numpy()
     conditioner = build_conditioner(config, decoder, len(centroids), parts["size"])
     if conditioner is not None:
-        conditioner.load_state_dict(load_file(folder / "conditioner.safetensors"))
+        conditioner.load_own_state(load_file(folder / "conditioner.safetensors"))
     return QuerierModule(config, decoder, conditioner), Clusters(centroids, parts["threshold"])

@@ -124,6 +124,7 @@ class Batch:
         tokens: Prompt and reply.
         contrastive: Views, contrast users and pair masks; None where no contrastive loss is computed.
         swap: Rows and histories of the swap loss; None where it is not computed.
+        asked: Texts of the queries, B of them, for a sentence encoder that is trained; else empty.
     """
 
     rows: Tensor
@@ -136,6 +137,7 @@ class Batch:
     tokens: Tokens
     contrastive: Contrastive | None = None
     swap: Swap | None = None
+    asked: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -156,6 +158,7 @@ class Contrastive:
         own_mask: True where such a query stands, (B, K) bool.
         mutual: True where two rows' queries are mutual nearest neighbours of different queriers, (B, B) bool.
         near: True where two rows' queries have cosine ≥ 0.95, (B, B) bool.
+        own_asked: Texts of the own other queries, B K of them, for a sentence encoder that is trained; else empty.
     """
 
     views: Tensor
@@ -168,6 +171,7 @@ class Contrastive:
     own_mask: Tensor
     mutual: Tensor
     near: Tensor
+    own_asked: tuple[str, ...] = ()
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from querier.choices import Contrast
+from querier.choices import Contrast, Train
 from querier.config import Config
 from querier.data.counterparts import Counterparts
 from querier.data.history import check_no_leak
@@ -62,6 +62,7 @@ def collate(requests: Sequence[Request], tokens: Tokens, limit: int) -> Batch:
         history=pad([request.history for request in requests], limit),
         neighbours=pad([request.neighbours for request in requests]),
         tokens=tokens,
+        asked=tuple(request.asked for request in requests),
     )
 
 
@@ -146,6 +147,7 @@ class TrainingBatches:
         self.specific = parts and config.loss.specific > 0
         self.general = parts and config.loss.general > 0 and config.towers.general
         self.swap = parts and config.loss.swap > 0 and config.loss.swap_fraction > 0
+        self.reads_queries = parts and config.encoder.train is not Train.frozen
         self.skipped = 0  # rows passed over by the swap loss
         self.counterparts = Counterparts(self.prepared, requests.histories, config)
         self._places = scene_places(self.corpus)
@@ -173,6 +175,7 @@ class TrainingBatches:
             history=gather_items(prepared, plan.history, plan.responder),
             neighbours=gather_items(prepared, plan.neighbours, plan.responder),
             tokens=self.score(self._rendered(plan)),
+            asked=self._asked(mine),
         )
         if self.specific or self.general:
             batch.contrastive = self._contrastive(plan, batch)
@@ -239,7 +242,14 @@ class TrainingBatches:
             own_mask=torch.from_numpy((own >= 0) & ~same),
             mutual=torch.from_numpy(mutual[plan.part]),
             near=torch.from_numpy(near[plan.part]),
+            own_asked=self._asked(own.ravel()) if self.general else (),
         )
+
+    def _asked(self, rows: np.ndarray) -> tuple[str, ...]:
+        """Texts of the rows' queries where a sentence encoder is trained on them; empty where no row stands (−1)."""
+        if not self.reads_queries:
+            return ()
+        return tuple(self.requests.asked(int(row)) if row >= 0 else "" for row in rows)
 
     def _views(self, plan: _Plan) -> np.ndarray:
         """Masks over the history slots, (2, B, H) bool; nothing of the batch's own dialogues."""

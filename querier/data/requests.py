@@ -138,6 +138,7 @@ class Request:
         row: Place in the corpus; −1 for texts that are in none.
         querier: Querier's number; −1 for one who is in no corpus.
         scene: Scene's number; −1 for texts that are in none.
+        asked: Text of the query.
     """
 
     rendered: Rendered
@@ -148,6 +149,7 @@ class Request:
     row: int = -1
     querier: int = -1
     scene: int = -1
+    asked: str = ""
 
 
 class Requests:
@@ -208,6 +210,7 @@ class Requests:
             row=row,
             querier=int(corpus.querier[row]),
             scene=int(corpus.scene[row]),
+            asked=self.asked(row),
         )
 
     def rendered(self, row: int, history: np.ndarray, name: str | None = None) -> Rendered:
@@ -231,6 +234,10 @@ class Requests:
                 querier=int(corpus.querier[row]),
             )
         )
+
+    def asked(self, row: int) -> str:
+        """Text of the dialogue's query."""
+        return self._exchange(row).query
 
     def neighbour_rows(self, row: int) -> np.ndarray:
         """Pool rows nearest to the dialogue's query, nearest first; at most `towers.neighbours`."""
@@ -319,6 +326,7 @@ def outside_request(
         history=past,
         neighbours=_outside_neighbours(vectors[0], number, answers, config, prepared),
         querier=number,
+        asked=query,
     )
 
 

@@ -58,7 +58,9 @@ class Decoder(nn.Module):
         wrapped = hasattr(model, "get_base_model")
         if not wrapped:
             model = model.to(getattr(torch, config.dtype))
-        self.model: Any = add_adapter(model, config, seed) if config.train is Train.lora and not wrapped else model
+        self.model: Any = model
+        if config.train is Train.lora and not wrapped:
+            self.model = add_adapter(model, config.lora_rank, config.lora_alpha, seed)
         self.tokenizer = tokenizer
         self.seq2seq = bool(self.bare.config.is_encoder_decoder)
         self.tokens = Tokenizer(tokenizer, self.seq2seq, config.max_length)

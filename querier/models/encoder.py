@@ -43,7 +43,7 @@ class SentenceEncoder:
         self.config = config
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.folder = encoder_folder(config)
-        self.pooling = _pooling(self.folder)
+        self.pooling = find_pooling(self.folder)
         self.digest = _digest(self.folder, config.max_length, self.pooling)
         self.size = int(json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["hidden_size"])
         self._model: Any = None
@@ -54,7 +54,9 @@ class SentenceEncoder:
 
         Texts of similar length are encoded together; the order of the result is that of `texts`.
         """
-        self._load()
+        if self._model is None:
+            self._tokenizer, model = load_encoder(self.folder)
+            self._model = model.to(self.device).eval()
         vectors = np.zeros((len(texts), self.size), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
         step = self.config.batch_size
@@ -64,32 +66,35 @@ class SentenceEncoder:
                 vectors[places] = self._encode([texts[i] for i in places]).cpu().numpy()
         return vectors
 
-    def _load(self) -> None:
-        if self._model is not None:
-            return
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
-
-        bars: Any = logging
-        shown = bars.is_progress_bar_enabled()
-        bars.disable_progress_bar()  # a bar for a hundred small tensors says nothing
-        self._tokenizer = AutoTokenizer.from_pretrained(str(self.folder))
-        model = AutoModel.from_pretrained(str(self.folder), use_safetensors=True, dtype=torch.float32)
-        if shown:
-            bars.enable_progress_bar()
-        self._model = model.to(self.device).eval()
-
     def _encode(self, texts: list[str]) -> Tensor:
-        read = self._tokenizer(
-            texts, padding=True, truncation=True, max_length=self.config.max_length, return_tensors="pt"
-        ).to(self.device)
-        states = self._model(**read).last_hidden_state  # (n, L, E)
-        if self.pooling == "cls":
-            pooled = states[:, 0]
-        else:
-            mask = read["attention_mask"].unsqueeze(-1).to(states.dtype)
-            pooled = (states * mask).sum(1) / mask.sum(1)
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        return unit_vectors(self._model, self._tokenizer, texts, self.config.max_length, self.pooling)
+
+
+def load_encoder(folder: Path) -> tuple[Any, Any]:
+    """Tokenizer and model of a folder that `encoder_folder` found."""
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    bars: Any = logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()  # a bar for a hundred small tensors says nothing
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    model = AutoModel.from_pretrained(str(folder), use_safetensors=True, dtype=torch.float32)
+    if shown:
+        bars.enable_progress_bar()
+    return tokenizer, model
+
+
+def unit_vectors(model: Any, tokenizer: Any, texts: list[str], max_length: int, pooling: str) -> Tensor:
+    """Pooled and normalised vectors of the texts, (n, E)."""
+    read = tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt").to(model.device)
+    states = model(**read).last_hidden_state  # (n, L, E)
+    if pooling == "cls":
+        pooled = states[:, 0]
+    else:
+        mask = read["attention_mask"].unsqueeze(-1).to(states.dtype)
+        pooled = (states * mask).sum(1) / mask.sum(1)
+    return torch.nn.functional.normalize(pooled, dim=-1)
 
 
 def encoder_folder(config: EncoderConfig) -> Path:
@@ -143,7 +148,12 @@ def _weights(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _pooling(folder: Path) -> str:
+def find_pooling(folder: Path) -> str:
+    """How token vectors become one: `mean`, or `cls` where the weights say so.
+
+    Raises:
+        InputError: On any other pooling.
+    """
     described = folder / "1_Pooling" / "config.json"
     if not described.is_file():
         return "mean"

@@ -15,7 +15,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-from querier.config import DecoderConfig
 from querier.errors import InputError
 from querier.models.geometry import find_layers
 
@@ -50,19 +49,20 @@ def load_pretrained(source: str, revision: str | None, dtype: torch.dtype) -> tu
     return model, tokenizer
 
 
-def add_adapter(model: nn.Module, config: DecoderConfig, seed: int) -> nn.Module:
+def add_adapter(model: nn.Module, rank: int, alpha: float, seed: int) -> nn.Module:
     """The model with new LoRA weights beside each linear layer of attention and MLP; it answers as before.
 
     Args:
         model: Changed in place.
-        config: Rank and alpha.
+        rank: Of the new weights.
+        alpha: They count alpha ÷ rank times.
         seed: Of the new weights; the global random state stays as it was.
     """
     whole: Any = model
     names, transposed = adapted_layers(model)
     lora = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # peft only divides it by the rank
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # peft only divides it by the rank
         target_modules=names,
         lora_dropout=0.0,
         bias="none",
@@ -89,9 +89,7 @@ def adapted_layers(model: nn.Module) -> tuple[list[str], bool]:
     inside = {id(part) for root in roots for part in root.modules() if isinstance(part, (nn.Linear, Conv1D))}
     found = {name: part for name, part in model.named_modules() if id(part) in inside}
     if not found:
-        raise InputError(
-            f"decoder.train=lora: the layers of {type(model).__name__} hold no linear modules; use frozen or full"
-        )
+        raise InputError(f"train=lora: the layers of {type(model).__name__} hold no linear modules; use frozen or full")
     return sorted(found), all(isinstance(part, Conv1D) for part in found.values())
 
 

@@ -5,16 +5,19 @@ No parameter belongs to one querier, so that somebody who came today needs no tr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from querier.choices import Kind
+from querier.choices import Kind, Train
 from querier.config import Config
 from querier.losses import Sum, general_loss, specific_loss
 from querier.models.conditioning import build_head
 from querier.models.fusion import build_fusion
 from querier.models.geometry import Geometry
 from querier.models.heads import ViewHeads
+from querier.models.query_encoder import QueryEncoder
 from querier.models.towers import ItemEncoder, PlainItemEncoder, Shrinkage, Tower
 from querier.types import Batch, Conditioning, Contrastive, Items
 
@@ -23,7 +26,7 @@ class QuerierModel(nn.Module):
     """General and querier-specific encoder, fused; see design of the towers in `towers.py`.
 
     Args:
-        config: The run's configuration; reads `towers`, `conditioning` and `loss`.
+        config: The run's configuration; reads `towers`, `conditioning`, `loss`, `encoder` and `seed`.
         clusters: C.
         size: E.
         geometry: Sizes of the decoder.
@@ -34,6 +37,8 @@ class QuerierModel(nn.Module):
         super().__init__()
         towers = config.towers
         self.loss = config.loss
+        trained = config.encoder.train is not Train.frozen
+        self.encoder = QueryEncoder(config.encoder, config.seed) if trained else None
         self.items = ItemEncoder(clusters, size, towers)
         self.specific = Tower(size, towers)
         self.shrinkage = Shrinkage(towers)
@@ -56,6 +61,22 @@ class QuerierModel(nn.Module):
         )
         self.kind: Kind = config.conditioning.kind
 
+    def own_state(self) -> dict[str, Tensor]:
+        """All that is trained or fitted here; a sentence encoder's frozen weights are found where they came from."""
+        frozen = {name for name, value in self.named_parameters() if not value.requires_grad}
+        return {name: value.contiguous().cpu() for name, value in self.state_dict().items() if name not in frozen}
+
+    def load_own_state(self, state: dict[str, Tensor]) -> None:
+        """Read what `own_state` gave.
+
+        Raises:
+            RuntimeError: Where the state is not that of such a model.
+        """
+        missing = set(self.own_state()) - set(state)
+        if missing:
+            raise RuntimeError(f"the weights lack {', '.join(sorted(missing))}")
+        self.load_state_dict({**self.state_dict(), **state})
+
     def read_history(self, history: Items, query: Tensor | None) -> tuple[Tensor, Tensor]:
         """Z_s before shrinkage (B, T, D) and its attention (B, T, 1 + H); `query` (B, E) or None for query-free."""
         vectors, weights = self.specific(self.items(history), history.mask[:, None], query)
@@ -69,6 +90,7 @@ class QuerierModel(nn.Module):
 
     def condition(self, batch: Batch, strength: float = 1.0) -> Conditioning:
         """What the decoder reads for the batch's queriers; `strength` 0 equals no history, 1 is as trained."""
+        batch = self._with_queries(batch)
         return self._speak(batch.query, batch.history, self._read_pool(batch), strength)
 
     def training_step(self, batch: Batch) -> tuple[Conditioning, Conditioning | None, dict[str, Sum]]:
@@ -78,6 +100,7 @@ class QuerierModel(nn.Module):
             The conditioning of the batch, that of its swapped rows (None without `batch.swap`), and the sums of the
             contrastive losses by name.
         """
+        batch = self._with_queries(batch)
         pairs = batch.contrastive
         general = self._read_pool(batch, pairs)
         encoded = self.items(batch.history)
@@ -95,6 +118,16 @@ class QuerierModel(nn.Module):
         if pairs is not None and self.loss.general and general is not None:
             sums["general"] = self._general_loss(batch, pairs, general[:, 1:])
         return conditioning, swapped, sums
+
+    def _with_queries(self, batch: Batch) -> Batch:
+        """The batch with its queries as a trained encoder reads them, all texts in one pass; else as it is."""
+        if self.encoder is None:
+            return batch
+        pairs, count = batch.contrastive, len(batch)
+        vectors = self.encoder([*batch.asked, *(pairs.own_asked if pairs is not None else ())])
+        if pairs is not None and pairs.own_asked:
+            pairs = replace(pairs, own_query=vectors[count:].view_as(pairs.own_query))
+        return replace(batch, query=vectors[:count], contrastive=pairs)
 
     def _speak(self, query: Tensor, history: Items, general: Tensor | None, strength: float) -> Conditioning:
         vectors, weights = self.read_history(history, query)
