@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from querier.config import Config, to_plain
 from querier.data.collate import collate
 from querier.data.requests import Request, Scored
 from querier.distributed import sum_over_processes
+from querier.errors import InputError
 from querier.losses import Sum, combine, lm_loss, mean_log_prob, swap_loss
 from querier.models.decoder import Decoder
 from querier.models.querier_model import QuerierModel
@@ -172,6 +174,21 @@ class QuerierModule(lightning.LightningModule):
             texts = self.decoder.generate(batch.tokens, conditioning, max_new_tokens, temperature, generator)
             replies.update(zip(places, texts, strict=True))
         return [replies[place] for place in range(len(requests))]
+
+    @torch.no_grad()
+    def represent(self, requests: Sequence[Request]) -> dict[str, np.ndarray]:
+        """What the towers make of requests, averaged over the T vectors: `specific` and `general`, each (n, D).
+
+        Raises:
+            InputError: Where the method has no towers.
+        """
+        if self.conditioner is None:
+            raise InputError(f"method {self.config.method} has no towers; use a run of method querier")
+        found: dict[str, dict[int, Tensor]] = {}
+        for places, batch in self._batches(requests, None, prompt_only=True):
+            for name, vectors in self.conditioner.represent(batch).items():
+                found.setdefault(name, {}).update(zip(places, vectors.cpu(), strict=True))
+        return {name: torch.stack([rows[place] for place in range(len(rows))]).numpy() for name, rows in found.items()}
 
     def _condition(self, batch: Batch, strength: float) -> Conditioning | None:
         return None if self.conditioner is None else self.conditioner.condition(batch, strength)

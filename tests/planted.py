@@ -99,6 +99,7 @@ def small_config(folder: Path, **changes: Any) -> Config:
             "neighbours": 4,
             "rank": 16,
         },
+        "conditioning": {"kind": "soft_prompt"},  # untrained it says something already, unlike a residual shift
         "decoder": {"layers": 1, "width": 32, "vocabulary": 300, "max_length": 96, "base": {"epochs": 0}},
         "loader": {"batch_size": 16},
         "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "log_every_n_steps": 1},

@@ -48,6 +48,8 @@ SHOWN = (
     "retrieval_first",
     "retrieval_auc",
     "retrieval_auc_gold",
+    "probe_specific",
+    "probe_general",
 )
 
 
@@ -115,6 +117,7 @@ def run_test(
         reads=reads(responder.config),
         cold_start=cold_start,
         dependence=dependence,
+        represent=responder.module.represent if responder.module.conditioner is not None else None,
         empty_replies=empty_replies,
         progress=progress,
     )

@@ -18,6 +18,7 @@ from querier.data.requests import Requests, Scored
 from querier.errors import InputError
 from querier.evaluation.dependence import generated_dependence
 from querier.evaluation.metrics import REPLY_METRICS, reply_scores
+from querier.evaluation.probe import Represent, querier_probes
 from querier.evaluation.results import Record, Result, score_names, summarise
 from querier.evaluation.scoring import Key, Model, Reads, Scorer
 from querier.evaluation.statistics import Value, estimate
@@ -46,7 +47,9 @@ class Options:
         reply_metrics: More scores of a generated reply, by name.
         reads: What the method reads of a querier; what it does not read is not scored twice.
         cold_start: Whether the curves over the number of history items are taken.
-        dependence: Whether the same queries are asked as several queriers, and queriers are found from replies.
+        dependence: Whether the same queries are asked as several queriers, and queriers are found from replies and
+            from the towers.
+        represent: Gives the towers' vectors; None for a method without towers.
         empty_replies: Whether replies are also generated without any history: `<name>_empty_history`.
         progress: Called with what is done, how much of it, of how much.
     """
@@ -56,6 +59,7 @@ class Options:
     reads: Reads | None = None
     cold_start: bool = False
     dependence: bool = False
+    represent: Represent | None = None
     empty_replies: bool = False
     progress: Progress | None = None
 
@@ -116,6 +120,11 @@ class _Evaluation:
         metrics = summarise(table, self.config.bootstrap, generator, dict.fromkeys([*ALWAYS, *score_names(table)]))
         if self.options.dependence:
             metrics |= generated_dependence(self.scorer, self.swaps, table, self.config, generator)
+            if self.options.represent is not None:
+                known = rows[~self.corpus.unseen[self.corpus.querier[rows]]]
+                metrics |= querier_probes(
+                    self.options.represent, self.requests, known, self.config.bootstrap, generator
+                )
         return Result(
             metrics=metrics,
             counts=self._counts(table),

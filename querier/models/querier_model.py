@@ -93,6 +93,13 @@ class QuerierModel(nn.Module):
         batch = self._with_queries(batch)
         return self._speak(batch.query, batch.history, self._read_pool(batch), strength)
 
+    def represent(self, batch: Batch) -> dict[str, Tensor]:
+        """What the two towers make of the batch, before shrinkage and fusion, averaged over T: each (B, D)."""
+        batch = self._with_queries(batch)
+        found = {"specific": self.read_history(batch.history, batch.query)[0].mean(1)}
+        general = self._read_pool(batch)
+        return found if general is None else {**found, "general": general[:, 0].mean(1)}
+
     def training_step(self, batch: Batch) -> tuple[Conditioning, Conditioning | None, dict[str, Sum]]:
         """Everything that one training step needs of the towers, each item's keys and values computed once.
 

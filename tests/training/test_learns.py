@@ -60,7 +60,9 @@ def train(module: QuerierModule, prepared: Prepared, steps: int, folder: Path) -
 def scene(folder: Path, personal: bool) -> tuple[Prepared, Config]:
     """A corpus whose last queriers are in no training batch."""
     unseen = [f"q{number}" for number in range(KNOWN, KNOWN + UNKNOWN)]
-    config = small_config(folder, data={"unseen": unseen}, optim={"lr": 3e-3, "decoder_lr": 3e-3})
+    config = small_config(
+        folder, data={"unseen": unseen}, conditioning={"kind": "residual"}, optim={"lr": 3e-3, "decoder_lr": 3e-3}
+    )
     return prepared_corpus(dialogues(KNOWN + UNKNOWN, EACH, personal), config, folder), config
 
 

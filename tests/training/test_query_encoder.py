@@ -41,6 +41,7 @@ def setting(folder: Path, place: Path, weights: str) -> tuple[QuerierModule, Pre
         place,
         encoder={"name": str(folder), "train": weights, "max_length": 24},
         optim={"weight_decay": 0.0, "warmup": 0.0},
+        conditioning={"kind": "residual"},
         loss={"swap_fraction": 0.5, "general": 0.1, "specific": 0.1},
     )
     prepared = prepared_corpus(dialogues(8, 12), config, place)

@@ -16,6 +16,7 @@ from querier.config import Config
 from querier.data.collate import TrainingBatches
 from querier.data.preparation import Prepared
 from querier.data.requests import Request
+from querier.errors import InputError
 from querier.module import QuerierModule, reply_mean
 from querier.types import Batch, Split, Tokens
 
@@ -86,7 +87,9 @@ def part_of(batch: Batch, index: Tensor) -> Batch:
         return replace(value, **{each.name: rows(getattr(value, each.name)) for each in fields(value)})
 
     kept = {
-        each.name: rows(getattr(batch, each.name)) for each in fields(batch) if each.name not in ("contrastive", "swap")
+        each.name: rows(getattr(batch, each.name))
+        for each in fields(batch)
+        if each.name not in ("contrastive", "swap", "asked")
     }
     return Batch(**kept)
 
@@ -188,6 +191,21 @@ def test_scores_are_what_the_logits_say(prepared: Prepared) -> None:
         slow = slow_log_prob(module, batch.tokens, module.conditioner.condition(batch))
     assert scored.log_prob == pytest.approx(slow.sum().item(), rel=1e-5)
     assert scored.tokens == slow.shape[1]
+
+
+def test_the_towers_are_read_in_the_order_of_the_requests(prepared: Prepared) -> None:
+    config = config_of(evaluation={"batch_size": 3})
+    module = small_module(prepared, config)
+    requests = matched(prepared, config)
+    found = module.represent(requests)
+    assert set(found) == {"specific", "general"}
+    for vectors in found.values():
+        assert vectors.shape == (len(requests), config.towers.width)
+    alone = [module.represent([request]) for request in requests]
+    for name, vectors in found.items():
+        assert np.abs(vectors - np.concatenate([one[name] for one in alone])).max() < 1e-5
+    with pytest.raises(InputError, match="no towers"):
+        small_module(prepared, config_of(conditioning={"kind": "none"})).represent(requests)
 
 
 def test_replies_come_in_the_order_of_the_requests(prepared: Prepared, generator: np.random.Generator) -> None:

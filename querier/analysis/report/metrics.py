@@ -66,6 +66,8 @@ KNOWN = {
         Metric("retrieval_auc", "Querier found from the reply, AUC"),
         Metric("retrieval_first_gold", "Querier found first from the true reply", SHARE, NEITHER),
         Metric("retrieval_auc_gold", "Querier found from the true reply, AUC", SHARE, NEITHER),
+        Metric("probe_specific", "Querier found from the specific tower by a linear probe, AUC"),
+        Metric("probe_general", "Querier found from the general tower by a linear probe, AUC", SHARE, LOWER),
     )
 }
 SWAPS = ("swap_accuracy_random", "swap_accuracy_cluster", "swap_accuracy_contrast")
@@ -75,7 +77,7 @@ LIKELIHOODS = {
     "nll_swapped": "another querier of the cluster",
     "nll_empty": "no history",
 }
-MORE_DEPENDENCE = ("diversity", "retrieval_first", "retrieval_auc")
+MORE_DEPENDENCE = ("diversity", "retrieval_first", "retrieval_auc", "probe_specific", "probe_general")
 MAIN = (
     "nll_per_byte",
     "rouge_l",

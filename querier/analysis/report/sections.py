@@ -22,7 +22,11 @@ from querier.analysis.report.runs import NOTHING, Comparison, Entry, Number, Rep
 from querier.analysis.report.templates import draw
 
 COLD = {"nll_per_token": None, "gain": 0.0, "swap_accuracy_cluster": 0.5}
-CHANCE = dict.fromkeys(SWAPS, 0.5) | {"retrieval_auc": 0.5, "diversity": 0.0}
+CHANCE = (
+    dict.fromkeys(SWAPS, 0.5)
+    | dict.fromkeys(("retrieval_auc", "probe_specific", "probe_general"), 0.5)
+    | {"diversity": 0.0}
+)
 
 Section = tuple[str, Markup]
 

@@ -27,7 +27,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, torch.Tensor]:
     """All tensors of a nested batch by path."""
     if isinstance(value, torch.Tensor):
         return {prefix: value}
-    if value is None:
+    if value is None or isinstance(value, tuple):  # texts are no tensors
         return {}
     found: dict[str, torch.Tensor] = {}
     for each in fields(value):
