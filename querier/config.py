@@ -29,21 +29,11 @@ from querier.choices import (
     SwapForm,
     Train,
 )
-from querier.errors import InputError
+from querier.errors import InputError, check_range
+from querier.llm_config import LlmConfig
 from querier.trainer_config import TrainerConfig
 
 MONITORED = ("val/nll_per_byte", "val/nll_per_token")  # what a validation logs
-
-
-def check_range(name: str, value: float, low: float, high: float = float("inf"), hint: str = "") -> None:
-    """Refuse a number outside [low, high].
-
-    Raises:
-        InputError: With the name, the value and what is allowed.
-    """
-    if not low <= value <= high:
-        allowed = f">= {low}" if high == float("inf") else f"in [{low}, {high}]"
-        raise InputError(f"{name} must be {allowed}, got {value}{'; ' + hint if hint else ''}")
 
 
 @dataclass
@@ -360,6 +350,7 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    llm: LlmConfig = field(default_factory=LlmConfig)  # writes descriptions for prompt.distil=llm
 
     def __post_init__(self) -> None:
         check_range("seed", self.seed, 0)

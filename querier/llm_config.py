@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from querier.config import check_range
-from querier.errors import InputError
+from querier.errors import InputError, check_range
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 

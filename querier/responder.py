@@ -20,12 +20,15 @@ from querier.data.preparation import Prepared
 from querier.data.requests import Exchange, Request, Requests, outside_request
 from querier.errors import InputError
 from querier.files import atomic_folder
-from querier.methods.prompts import renderer
+from querier.llm import Completes
+from querier.llm_config import LlmConfig
+from querier.methods.prompts import build_renderer
 from querier.methods.registry import build_conditioner
 from querier.models.decoder import Decoder
 from querier.models.encoder import SentenceEncoder
 from querier.module import QuerierModule
 from querier.neighbours.clusters import Clusters
+from querier.run import Run
 from querier.types import EncodeTexts, Split, Tokens, move
 
 PARTS = "parts.json"
@@ -55,17 +58,23 @@ class Responder:
         encode: The sentence encoder that the run was prepared with.
         clusters: The query clusters of the pool.
         prepared: The corpus with its histories; None where only histories that are given are read.
+        llm: Writes descriptions for `prompt.distil=llm`; default what the configuration names.
     """
 
     def __init__(
-        self, module: QuerierModule, encode: EncodeTexts, clusters: Clusters, prepared: Prepared | None
+        self,
+        module: QuerierModule,
+        encode: EncodeTexts,
+        clusters: Clusters,
+        prepared: Prepared | None,
+        llm: Completes | None = None,
     ) -> None:
         self.module = module.eval()
         self.config: Config = module.config
         self.encode = encode
         self.clusters = clusters
         self.prepared = prepared
-        self.render = renderer(self.config.prompt, prepared)
+        self.render = build_renderer(self.config, prepared, llm)
         self._added: dict[str, list[Exchange]] = {}
         self.requests = None
         if prepared is not None:
@@ -90,21 +99,35 @@ class Responder:
         prepared = Path(card["prepared"])
         if not prepared.is_dir():
             raise InputError(f"{folder}: its prepared corpus {prepared} is gone; run the same `querier fit` again")
-        profiles = card["config"]["prompt"].get("profiles", "")
-        return cls._open(folder / "model", Prepared.load(prepared), device, profiles)
+        module, clusters = load_module(folder / "model")
+        here = Run(folder).config()  # with what belongs to this machine
+        prompt = replace(module.config.prompt, profiles=here.prompt.profiles)
+        module.config = replace(module.config, prompt=prompt, llm=here.llm)
+        return cls._open(module, clusters, Prepared.load(prepared), device)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | None = None) -> Responder:
-        """A model that `save_pretrained` wrote; it knows nobody and reads the histories that are given."""
-        return cls._open(Path(folder), None, device)
+    def from_pretrained(cls, folder: str | Path, device: str | None = None, llm: Completes | None = None) -> Responder:
+        """A model that `save_pretrained` wrote; it knows nobody and reads the histories that are given.
+
+        Args:
+            folder: Where it lies.
+            device: Where it computes; the accelerator if there is one.
+            llm: Writes descriptions, for a model of `prompt.distil=llm`.
+        """
+        return cls._open(*load_module(Path(folder)), None, device, llm)
 
     @classmethod
-    def _open(cls, folder: Path, prepared: Prepared | None, device: str | None, profiles: str = "") -> Responder:
-        module, clusters = load_module(folder)
-        module.config = replace(module.config, prompt=replace(module.config.prompt, profiles=profiles))
+    def _open(
+        cls,
+        module: QuerierModule,
+        clusters: Clusters,
+        prepared: Prepared | None,
+        device: str | None,
+        llm: Completes | None = None,
+    ) -> Responder:
         encode = SentenceEncoder(module.config.encoder)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(module.to(place), encode, clusters, prepared)
+        return cls(module.to(place), encode, clusters, prepared, llm)
 
     def respond(
         self,
@@ -232,10 +255,10 @@ def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Pa
         save_file(tensors, new / "clusters.safetensors")
         if module.conditioner is not None:
             save_file(module.conditioner.own_state(), new / "conditioner.safetensors")
-        # Paths and names of queriers belong to the run and its machine, not to a model that is handed on.
+        # Paths, addresses and names of queriers belong to the run and its machine, not to a model that is handed on.
         data = replace(config.data, path="", unseen=0.0)
         prompt = replace(config.prompt, profiles="")
-        plain = to_plain(replace(config, name=None, output="", cache="", data=data, prompt=prompt))
+        plain = to_plain(replace(config, name=None, output="", cache="", data=data, prompt=prompt, llm=LlmConfig()))
         parts = {"config": plain, "size": size, "threshold": float(clusters.threshold)}
         (new / PARTS).write_text(json.dumps(parts, indent=2))
         decoder = config.decoder.path or "small, from scratch"

@@ -30,7 +30,7 @@ from querier.data.preparation import Prepared
 from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.errors import InputError
-from querier.methods.prompts import renderer
+from querier.methods.prompts import build_renderer
 from querier.methods.registry import build_conditioner, fit_centres, trains
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule
@@ -142,7 +142,7 @@ def check_queriers(corpus: Corpus, config: Config) -> None:
 
 def build_requests(prepared: Prepared, config: Config) -> Requests:
     """What models read of a prepared corpus."""
-    return Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt, prepared))
+    return Requests(prepared, Histories(prepared.corpus), config, build_renderer(config, prepared))
 
 
 def _trainer(

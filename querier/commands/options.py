@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from querier.choices import OnError
-from querier.config import Config, EvaluationConfig, check_range
-from querier.errors import InputError
+from querier.config import Config, EvaluationConfig
+from querier.errors import InputError, check_range
 from querier.llm_config import LlmConfig
 
 

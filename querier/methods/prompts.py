@@ -8,16 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from querier.choices import Profile
-from querier.config import PromptConfig
+from querier.choices import Distil, Profile
+from querier.config import Config, PromptConfig
 from querier.data.preparation import Prepared
 from querier.data.requests import Reading, Render
-from querier.llm import Completes
+from querier.llm import Completes, Llm
 from querier.methods.profiles import profiler
 from querier.methods.retrieval import Item, retriever
 from querier.types import Dialogue, Rendered
 
 NAMELESS = "the user"  # in a description, where the querier's name is not shown
+
+
+def build_renderer(config: Config, prepared: Prepared | None, llm: Completes | None = None) -> Render:
+    """The prompt of a run, with the text LLM that its configuration names where one is needed and none is given.
+
+    Raises:
+        InputError: The prompt needs a pool, a file or a text LLM that is not there.
+    """
+    prompt = config.prompt
+    asks = prompt.profile is not Profile.none and not prompt.profiles and prompt.distil is Distil.llm
+    return renderer(prompt, prepared, Llm(config.llm) if asks and llm is None else llm)
 
 
 def renderer(config: PromptConfig, prepared: Prepared | None = None, llm: Completes | None = None) -> Render:
