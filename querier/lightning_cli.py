@@ -32,7 +32,7 @@ from querier.config import (
     TowersConfig,
 )
 from querier.data.datamodule import QuerierData
-from querier.methods.registry import build_conditioner, fit_centres
+from querier.methods.registry import build_conditioner, fit_conditioner
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule
 
@@ -90,7 +90,7 @@ class CommandLineModule(QuerierModule):
         size = prepared.matrix.shape[1]
         self.conditioner = build_conditioner(self.config, self.decoder, len(prepared.clusters.centroids), size)
         if self.conditioner is not None:
-            fit_centres(self.conditioner, prepared)
+            fit_conditioner(self.conditioner, prepared)
         requests = build_requests(prepared, self.config)
         self._data = QuerierData(requests, self.config, self.decoder.score_tokens, self.conditioner is not None)
 

@@ -18,8 +18,8 @@ from querier.data.requests import Request, Scored
 from querier.distributed import sum_over_processes
 from querier.errors import InputError
 from querier.losses import Sum, combine, lm_loss, mean_log_prob, swap_loss
+from querier.models.conditioner import Conditioner, Outputs, Step
 from querier.models.decoder import Decoder
-from querier.models.querier_model import QuerierModel
 from querier.types import Batch, Conditioning, LossParts, Tokens, move
 
 
@@ -32,7 +32,7 @@ class QuerierModule(lightning.LightningModule):
         conditioner: What tells it of the querier; None for methods that read text alone.
     """
 
-    def __init__(self, config: Config, decoder: Decoder, conditioner: QuerierModel | None) -> None:
+    def __init__(self, config: Config, decoder: Decoder, conditioner: Conditioner | None) -> None:
         super().__init__()
         self.config = config
         self.decoder = decoder
@@ -44,19 +44,18 @@ class QuerierModule(lightning.LightningModule):
 
     def losses(self, batch: Batch) -> LossParts:
         """The objective L = L_lm + λ_s L_specific + λ_g L_general + λ_w L_swap of one batch (design 6)."""
+        step = Step(None) if self.conditioner is None else self.conditioner.training_step(batch)
+        log_prob = self.decoder.log_prob(batch.tokens, step.conditioning)
         sums: dict[str, Sum] = {}
-        conditioning, swapped = None, None
         if self.conditioner is not None:
-            conditioning, swapped, sums = self.conditioner.training_step(batch)
-        log_prob = self.decoder.log_prob(batch.tokens, conditioning)
+            sums = self.conditioner.auxiliary_losses(batch, Outputs(log_prob, step.kept))
         sums["lm"] = lm_loss(log_prob, reply_mask(log_prob, batch.tokens))
-        if batch.swap is not None and swapped is not None:
-            sums["swap"] = self._swap(batch, log_prob, swapped)
+        if batch.swap is not None and step.swapped is not None:
+            sums["swap"] = self._swap(batch, log_prob, step.swapped)
         return combine(sums, self._weights())
 
     def _weights(self) -> dict[str, float]:
-        loss = self.config.loss
-        return {"lm": 1.0, "specific": loss.specific, "general": loss.general, "swap": loss.swap}
+        return {"lm": 1.0, **({} if self.conditioner is None else self.conditioner.weights)}
 
     def _swap(self, batch: Batch, log_prob: Tensor, swapped: Conditioning) -> Sum:
         loss = self.config.loss
@@ -83,7 +82,7 @@ class QuerierModule(lightning.LightningModule):
                 f"{batch.rows.tolist()}; lower optim.lr or optim.decoder_lr, or look at these dialogues"
             )
         absent = torch.full_like(parts.total.detach(), math.nan)  # or the trainer would log a part's last value again
-        trained = [name for name, weight in self._weights().items() if weight and (name == "lm" or self.conditioner)]
+        trained = [name for name, weight in self._weights().items() if weight]
         values = {f"train/{name}": parts.parts.get(name, absent).detach() for name in trained}
         self.log_dict({"train/loss": parts.total.detach(), **values}, batch_size=len(batch))
         return parts.total
@@ -182,12 +181,13 @@ class QuerierModule(lightning.LightningModule):
         Raises:
             InputError: Where the method has no towers.
         """
-        if self.conditioner is None:
-            raise InputError(f"method {self.config.method} has no towers; use a run of method querier")
         found: dict[str, dict[int, Tensor]] = {}
         for places, batch in self._batches(requests, None, prompt_only=True):
-            for name, vectors in self.conditioner.represent(batch).items():
-                found.setdefault(name, {}).update(zip(places, vectors.cpu(), strict=True))
+            vectors = {} if self.conditioner is None else self.conditioner.represent(batch)
+            for name, rows in vectors.items():
+                found.setdefault(name, {}).update(zip(places, rows.cpu(), strict=True))
+        if not found:
+            raise InputError(f"method {self.config.method} has no towers; use a run of method querier")
         return {name: torch.stack([rows[place] for place in range(len(rows))]).numpy() for name, rows in found.items()}
 
     def _condition(self, batch: Batch, strength: float) -> Conditioning | None:

@@ -17,7 +17,7 @@ from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.data.splits import split
 from querier.methods.prompts import renderer
-from querier.methods.registry import build_conditioner, fit_centres
+from querier.methods.registry import build_conditioner, fit_conditioner
 from querier.models.decoder import Decoder
 from querier.models.small import new_small_decoder, train_tokenizer
 from querier.module import QuerierModule
@@ -134,5 +134,5 @@ def small_module(prepared: Prepared, config: Config) -> QuerierModule:
     decoder = small_decoder(prepared.corpus, config)
     conditioner = build_conditioner(config, decoder, len(prepared.clusters.centroids), prepared.matrix.shape[1])
     if conditioner is not None:
-        fit_centres(conditioner, prepared)
+        fit_conditioner(conditioner, prepared)
     return QuerierModule(config, decoder, conditioner)

@@ -30,7 +30,7 @@ from querier.data.requests import Requests
 from querier.data.sampler import BatchOrder
 from querier.data.splits import split
 from querier.methods.prompts import renderer
-from querier.methods.registry import build_conditioner, fit_centres
+from querier.methods.registry import build_conditioner, fit_conditioner
 from querier.models.decoder import Decoder
 from querier.models.shapes import SMOLLM2_135M, random_decoder
 from querier.models.small import new_small_decoder, train_tokenizer
@@ -106,7 +106,7 @@ class _Stepper:
     def __init__(self, config: Config, prepared: Prepared, decoder: Decoder) -> None:
         conditioner = build_conditioner(config, decoder, len(prepared.clusters), prepared.matrix.shape[1])
         if conditioner is not None:
-            fit_centres(conditioner, prepared)
+            fit_conditioner(conditioner, prepared)
         self.module = QuerierModule(config, decoder, conditioner).train()
         requests = Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt, prepared))
         vocabulary = decoder.geometry.vocabulary

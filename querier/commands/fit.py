@@ -31,7 +31,7 @@ from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.errors import InputError
 from querier.methods.prompts import build_renderer
-from querier.methods.registry import build_conditioner, fit_centres, trains
+from querier.methods.registry import build_conditioner, fit_conditioner, trains
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule
 from querier.responder import save_module
@@ -104,7 +104,7 @@ def run_fit(config: Config, progress: Progress | None = None) -> FitResult:
     decoder = build_decoder(config.decoder, base)
     conditioner = build_conditioner(config, decoder, len(prepared.clusters.centroids), encode.size)
     if conditioner is not None:
-        fit_centres(conditioner, prepared)
+        fit_conditioner(conditioner, prepared)
     module = QuerierModule(config, decoder, conditioner)
     trainer, data = _trainer(module, prepared, config, place, progress)
     if not smoke:  # an older run is replaced only now that all that may refuse has been built

@@ -8,6 +8,7 @@ from querier.choices import Kind, Train
 from querier.config import Config
 from querier.data.preparation import Prepared
 from querier.errors import InputError
+from querier.models.conditioner import Conditioner
 from querier.models.decoder import Decoder
 from querier.models.querier_model import QuerierModel
 from querier.types import Split
@@ -18,8 +19,8 @@ def trains(config: Config) -> bool:
     return config.conditioning.kind is not Kind.none or config.decoder.train is not Train.frozen
 
 
-def build_conditioner(config: Config, decoder: Decoder, clusters: int, size: int) -> QuerierModel | None:
-    """The untrained conditioner of a method, None where the decoder reads text alone.
+def build_conditioner(config: Config, decoder: Decoder, clusters: int, size: int) -> Conditioner | None:
+    """The untrained conditioner of a method, attached to its decoder; None where the decoder reads text alone.
 
     Args:
         config: The run's configuration.
@@ -29,11 +30,13 @@ def build_conditioner(config: Config, decoder: Decoder, clusters: int, size: int
     """
     if config.conditioning.kind is Kind.none:
         return None
-    return QuerierModel(config, clusters, size, decoder.geometry, decoder.embedding_rms)
+    conditioner = QuerierModel(config, clusters, size, decoder.geometry, decoder.embedding_rms)
+    conditioner.attach(decoder)
+    return conditioner
 
 
-def fit_centres(model: QuerierModel, prepared: Prepared) -> None:
-    """Take the cluster means and directions of the history items from the pool.
+def fit_conditioner(conditioner: Conditioner, prepared: Prepared) -> None:
+    """Give a conditioner what it fits on the pool.
 
     Raises:
         InputError: Where the pool is empty.
@@ -41,6 +44,4 @@ def fit_centres(model: QuerierModel, prepared: Prepared) -> None:
     pool = prepared.corpus.rows_in(Split.TRAIN)
     if not len(pool):
         raise InputError("the training split holds no dialogue; loosen data.unseen, data.responders or data.split")
-    cluster = np.asarray(prepared.cluster)[pool]
-    model.items.centre_in.fit(prepared.queries(pool), cluster)
-    model.items.centre_out.fit(prepared.replies(pool), cluster)
+    conditioner.fit(prepared.queries(pool), prepared.replies(pool), np.asarray(prepared.cluster)[pool])

@@ -5,14 +5,17 @@ No parameter belongs to one querier, so that somebody who came today needs no tr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from querier.choices import Kind, Train
 from querier.config import Config
 from querier.losses import Sum, general_loss, specific_loss
+from querier.models.conditioner import Conditioner, Outputs, Step
 from querier.models.conditioning import build_head
 from querier.models.fusion import build_fusion
 from querier.models.geometry import Geometry
@@ -22,7 +25,7 @@ from querier.models.towers import ItemEncoder, PlainItemEncoder, Shrinkage, Towe
 from querier.types import Batch, Conditioning, Contrastive, Items
 
 
-class QuerierModel(nn.Module):
+class QuerierModel(Conditioner):
     """General and querier-specific encoder, fused; see design of the towers in `towers.py`.
 
     Args:
@@ -37,8 +40,9 @@ class QuerierModel(nn.Module):
         super().__init__()
         towers = config.towers
         self.loss = config.loss
-        trained = config.encoder.train is not Train.frozen
-        self.encoder = QueryEncoder(config.encoder, config.seed) if trained else None
+        self.weights = {"specific": self.loss.specific, "general": self.loss.general, "swap": self.loss.swap}
+        if config.encoder.train is not Train.frozen:
+            self.encoder = QueryEncoder(config.encoder, config.seed)
         self.items = ItemEncoder(clusters, size, towers)
         self.specific = Tower(size, towers)
         self.shrinkage = Shrinkage(towers)
@@ -61,21 +65,10 @@ class QuerierModel(nn.Module):
         )
         self.kind: Kind = config.conditioning.kind
 
-    def own_state(self) -> dict[str, Tensor]:
-        """All that is trained or fitted here; a sentence encoder's frozen weights are found where they came from."""
-        frozen = {name for name, value in self.named_parameters() if not value.requires_grad}
-        return {name: value.contiguous().cpu() for name, value in self.state_dict().items() if name not in frozen}
-
-    def load_own_state(self, state: dict[str, Tensor]) -> None:
-        """Read what `own_state` gave.
-
-        Raises:
-            RuntimeError: Where the state is not that of such a model.
-        """
-        missing = set(self.own_state()) - set(state)
-        if missing:
-            raise RuntimeError(f"the weights lack {', '.join(sorted(missing))}")
-        self.load_state_dict({**self.state_dict(), **state})
+    def fit(self, queries: np.ndarray, replies: np.ndarray, cluster: np.ndarray) -> None:
+        """Take the cluster means and directions of the history items from the pool."""
+        self.items.centre_in.fit(queries, cluster)
+        self.items.centre_out.fit(replies, cluster)
 
     def read_history(self, history: Items, query: Tensor | None) -> tuple[Tensor, Tensor]:
         """Z_s before shrinkage (B, T, D) and its attention (B, T, 1 + H); `query` (B, E) or None for query-free."""
@@ -100,13 +93,8 @@ class QuerierModel(nn.Module):
         general = self._read_pool(batch)
         return found if general is None else {**found, "general": general[:, 0].mean(1)}
 
-    def training_step(self, batch: Batch) -> tuple[Conditioning, Conditioning | None, dict[str, Sum]]:
-        """Everything that one training step needs of the towers, each item's keys and values computed once.
-
-        Returns:
-            The conditioning of the batch, that of its swapped rows (None without `batch.swap`), and the sums of the
-            contrastive losses by name.
-        """
+    def training_step(self, batch: Batch) -> Step:
+        """Everything that one training step needs of the towers, each item's keys and values computed once."""
         batch = self._with_queries(batch)
         pairs = batch.contrastive
         general = self._read_pool(batch, pairs)
@@ -119,12 +107,24 @@ class QuerierModel(nn.Module):
             index = batch.swap.index
             chosen = None if general is None else general[index]
             swapped = self._speak(batch.query[index], batch.swap.history, chosen, 1.0)
+        kept = {"query": batch.query, "specific": specific[:, 1:]}
+        if general is not None:
+            kept["general"] = general[:, 1:]
+        if pairs is not None:
+            kept["own_query"] = pairs.own_query
+        return Step(conditioning, swapped, kept)
+
+    def auxiliary_losses(self, batch: Batch, outputs: Outputs) -> dict[str, Sum]:
+        """The two contrastive losses, as sums by name."""
+        pairs, kept = batch.contrastive, outputs.kept
         sums: dict[str, Sum] = {}
-        if pairs is not None and self.loss.specific:
-            sums["specific"] = self._specific_loss(batch, pairs, specific[:, 1:])
-        if pairs is not None and self.loss.general and general is not None:
-            sums["general"] = self._general_loss(batch, pairs, general[:, 1:])
-        return conditioning, swapped, sums
+        if pairs is None:
+            return sums
+        if self.loss.specific:
+            sums["specific"] = self._specific_loss(batch, pairs, kept)
+        if self.loss.general and "general" in kept:
+            sums["general"] = self._general_loss(batch, pairs, kept)
+        return sums
 
     def _with_queries(self, batch: Batch) -> Batch:
         """The batch with its queries as a trained encoder reads them, all texts in one pass; else as it is."""
@@ -169,10 +169,10 @@ class QuerierModel(nn.Module):
         vectors: Tensor = self.general(items, seen, query)[0]
         return vectors
 
-    def _specific_loss(self, batch: Batch, pairs: Contrastive, views: Tensor) -> Sum:
+    def _specific_loss(self, batch: Batch, pairs: Contrastive, kept: Mapping[str, Tensor]) -> Sum:
         rows, users = pairs.hard_mask.shape
-        hard = _flat(pairs.hard)
-        query = batch.query[:, None].expand(-1, users, -1).flatten(0, 1)
+        hard, views = _flat(pairs.hard), kept["specific"]
+        query = kept["query"][:, None].expand(-1, users, -1).flatten(0, 1)
         read, _ = self.specific(self.items(hard), hard.mask[:, None], query)  # the same query, another history
         others = read[:, 0].unflatten(0, (rows, users))
         heads = self.specific_heads
@@ -190,10 +190,10 @@ class QuerierModel(nn.Module):
             self.loss.second_view,
         )
 
-    def _general_loss(self, batch: Batch, pairs: Contrastive, views: Tensor) -> Sum:
+    def _general_loss(self, batch: Batch, pairs: Contrastive, kept: Mapping[str, Tensor]) -> Sum:
         rows, queries = pairs.own_mask.shape
-        own = _flat(pairs.own_neighbours)
-        read = self._read_neighbours(pairs.own_query.flatten(0, 1), own, own.mask[:, None])
+        own, views = _flat(pairs.own_neighbours), kept["general"]
+        read = self._read_neighbours(kept["own_query"].flatten(0, 1), own, own.mask[:, None])
         others = read[:, 0].reshape(rows, queries, *read.shape[2:])
         heads = self.general_heads
         return general_loss(

@@ -116,7 +116,9 @@ def test_only_push_away_moves_what_a_contrast_user_would_have_got(prepared: Prep
     batch = training_batch(prepared, module)
     assert module.conditioner is not None
     assert batch.swap is not None
-    conditioning, swapped, _ = module.conditioner.training_step(batch)
+    step = module.conditioner.training_step(batch)
+    conditioning, swapped = step.conditioning, step.swapped
+    assert conditioning is not None
     assert swapped is not None
     assert conditioning.soft_prompt is not None
     assert swapped.soft_prompt is not None

@@ -12,7 +12,7 @@ from planted import dialogues, prepared_corpus, small_config, small_decoder
 from querier.choices import Kind, Train
 from querier.config import ConditioningConfig, Config, DecoderConfig
 from querier.errors import InputError
-from querier.methods.registry import build_conditioner, fit_centres, trains
+from querier.methods.registry import build_conditioner, fit_conditioner, trains
 from querier.types import Split
 
 
@@ -37,12 +37,12 @@ def test_the_centres_come_from_the_pool_and_from_nothing_else(tmp_path: Path) ->
     whole, pool_alone = (build_conditioner(config, decoder, clusters, size) for _ in range(2))
     assert whole is not None
     assert pool_alone is not None
-    fit_centres(whole, prepared)
+    fit_conditioner(whole, prepared)
     outside = prepared.corpus.rows_in(Split.VALIDATION, Split.TEST)
     assert len(outside)
     prepared.query_row, prepared.reply_row = prepared.query_row.copy(), prepared.reply_row.copy()
     prepared.query_row[outside] = prepared.reply_row[outside] = 0  # other texts than they have
-    fit_centres(pool_alone, prepared)
+    fit_conditioner(pool_alone, prepared)
     for one, other in zip(whole.items.centre_in.buffers(), pool_alone.items.centre_in.buffers(), strict=True):
         assert torch.equal(one, other)
     for one, other in zip(whole.items.centre_out.buffers(), pool_alone.items.centre_out.buffers(), strict=True):
@@ -60,4 +60,4 @@ def test_text_alone_needs_no_conditioner_and_an_empty_pool_is_refused(tmp_path: 
     count = len(prepared.corpus)
     prepared.corpus = prepared.corpus.with_split(np.full(count, Split.TEST.value), np.zeros(4, dtype=bool))
     with pytest.raises(InputError, match=r"training split holds no dialogue.*data\.split"):
-        fit_centres(model, prepared)
+        fit_conditioner(model, prepared)

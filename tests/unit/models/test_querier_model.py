@@ -12,6 +12,7 @@ from torch import Tensor
 
 from querier.choices import Fusion, Kind
 from querier.config import Config, from_plain
+from querier.models.conditioner import Outputs
 from querier.models.querier_model import QuerierModel
 from querier.types import Batch, Conditioning, Items, Tokens
 
@@ -230,10 +231,11 @@ def test_a_training_step_conditions_as_reading_does() -> None:
     """Without dropout the shared computation of a step gives what `condition` gives."""
     model = make_model(towers={"feature_dropout": 0.0, "shift_dropout": 0.0}).train()
     batch = make_batch([3, 1, 0])
-    conditioning, swapped, sums = model.training_step(batch)
-    assert swapped is None
-    assert sums == {}
-    assert torch.allclose(spoken(conditioning), spoken(model.condition(batch)), atol=1e-6)
+    step = model.training_step(batch)
+    assert step.swapped is None
+    assert model.auxiliary_losses(batch, Outputs(torch.zeros(3, 1), step.kept)) == {}
+    assert step.conditioning is not None
+    assert torch.allclose(spoken(step.conditioning), spoken(model.condition(batch)), atol=1e-6)
 
 
 def test_explanations_say_where_it_looked() -> None:
