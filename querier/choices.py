@@ -59,6 +59,11 @@ class Kind(Choice):
     residual = "residual"
 
 
+class Model(Choice):
+    towers = "towers"  # general and querier-specific, fused
+    pplug = "pplug"
+
+
 class Contrast(Choice):
     contrast_users = "contrast_users"
     random = "random"

@@ -17,6 +17,7 @@ from querier.choices import (
     Fusion,
     History,
     Kind,
+    Model,
     OnError,
     Order,
     Pool,
@@ -236,8 +237,10 @@ class PromptConfig:
 
 @dataclass
 class ConditioningConfig:
-    """How the fused representation reaches the decoder."""
+    """Who makes something of the querier, and how it reaches the decoder."""
 
+    model: Model = Model.towers
+    faithful: bool = False  # a published method as published, with the faults that its module lists
     kind: Kind = Kind.residual  # learns soonest (EXPERIMENTS.md); servers of prompt embeddings take soft_prompt alone
     rank: int = 16  # of the residual shift
 

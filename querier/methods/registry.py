@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from querier.choices import Kind, Train
+from querier.choices import Kind, Model, Train
 from querier.config import Config
 from querier.data.preparation import Prepared
 from querier.errors import InputError
+from querier.methods.pplug import PersonaPlug
 from querier.models.conditioner import Conditioner
 from querier.models.decoder import Decoder
 from querier.models.querier_model import QuerierModel
@@ -30,9 +31,17 @@ def build_conditioner(config: Config, decoder: Decoder, clusters: int, size: int
     """
     if config.conditioning.kind is Kind.none:
         return None
-    conditioner = QuerierModel(config, clusters, size, decoder.geometry, decoder.embedding_rms)
+    conditioner = _conditioner(config, decoder, clusters, size)
     conditioner.attach(decoder)
     return conditioner
+
+
+def _conditioner(config: Config, decoder: Decoder, clusters: int, size: int) -> Conditioner:
+    match config.conditioning.model:
+        case Model.towers:
+            return QuerierModel(config, clusters, size, decoder.geometry, decoder.embedding_rms)
+        case Model.pplug:
+            return PersonaPlug(config, size, decoder.geometry, decoder.embedding_rms)
 
 
 def fit_conditioner(conditioner: Conditioner, prepared: Prepared) -> None:

@@ -39,7 +39,7 @@ class SoftPrompt(nn.Module):
     def forward(self, vectors: Tensor) -> Conditioning:
         """Z (B, T, D) as a soft prompt (B, T, W)."""
         scale = self.rms * self.log_gain.exp()[:, None]
-        return Conditioning(soft_prompt=_normalise(self.project(vectors)) * scale)
+        return Conditioning(soft_prompt=scaled(self.project(vectors), scale))
 
 
 class Prefix(nn.Module):
@@ -127,6 +127,11 @@ def build_head(
             return Residual(width, virtual_tokens, geometry, rank)
         case Kind.none:
             return Nothing()
+
+
+def scaled(vectors: Tensor, rms: Tensor) -> Tensor:
+    """Vectors (..., W) of the given RMS along the last axis, in float32."""
+    return _normalise(vectors) * rms
 
 
 def _normalise(vectors: Tensor) -> Tensor:

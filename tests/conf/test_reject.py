@@ -25,7 +25,7 @@ REJECTED = [
     ("loss=2", "a group takes the name of one of its files"),
     ("data.split=tyme", "did you mean `data.split=time`"),
     ("data=sampel", "did you mean `data=sample`"),
-    ("method=fft", "it has few_shot, ft, qcg, querier"),
+    ("method=fft", "it has few_shot, ft, pplug, qcg"),
     ("loss.temperature=5", "loss.temperature must be in [0.01, 1.0], got 5.0"),
     ("seed=-1", "seed must be >= 0"),
     ("data.split_seed=-1", "data.split_seed must be >= 0"),
