@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from querier.choices import OnError
 from querier.commands.options import PrepareOptions
 from querier.commands.progress import Progress
 from querier.config import Config, DataConfig
+from querier.data.parsing import counted
 from querier.data.preparation import Prepared, prepare
-from querier.data.readers import check, read, write_refused
+from querier.data.readers import Refused, check, read, split_reading, write_refused
 from querier.data.records import Corpus
-from querier.data.splits import split
 from querier.errors import InputError
 from querier.models.encoder import SentenceEncoder
 from querier.types import EncodeTexts
@@ -47,12 +48,12 @@ def read_corpus(config: Config) -> Corpus:
         InputError: On input that cannot be used.
     """
     reading = read(config.data)
-    corpus, notes = split(Corpus.build(reading.dialogues), config.data)
-    say([*reading.notes, *notes])
-    if reading.refused:
+    if reading.refused:  # before the split: where that fails, they may be why
         path = Path(config.output) / f"{Path(config.data.path).stem}.refused.jsonl"
         write_refused(reading.refused, path)
-        log.info("the refused records and their reasons are in %s", path)
+        log.info("what was refused, with the reasons, is in %s", path)
+    corpus, notes = split_reading(reading, config.data)
+    say([*reading.notes, *notes])
     return corpus
 
 
@@ -78,12 +79,19 @@ def check_input(config: DataConfig) -> None:
     say(reading.notes)
     for record in reading.refused[:SHOWN]:
         log.warning("%s:%d: %s", record.file, record.line, record.reason)
-    if reading.refused and config.on_error.name == "refuse":
-        raise InputError(
-            f"{len(reading.refused)} records of {config.path} cannot be used (the first {SHOWN} are listed above); "
-            "mend them, or leave them out with data.on_error=skip"
-        )
+    if reading.refused and config.on_error is OnError.refuse:
+        raise InputError(_unusable(reading.refused, config.path))
     log.info("%s can be used", config.path)
+
+
+def _unusable(refused: list[Refused], path: str) -> str:
+    """That records of a file cannot be used, after they were listed."""
+    it = "it" if len(refused) == 1 else "them"
+    listed = f"the first {SHOWN} are listed above" if len(refused) > SHOWN else "listed above"
+    return (
+        f"{counted(len(refused), 'record')} of {path} cannot be used ({listed}); "
+        f"mend {it}, or leave {it} out with data.on_error=skip"
+    )
 
 
 def say(notes: list[str]) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from querier.choices import SplitBy
 from querier.config import DataConfig
+from querier.data.parsing import counted
 from querier.data.sources import Source, check_exists, open_bytes
 from querier.errors import InputError
 
@@ -59,7 +60,8 @@ def read_mqdialog(config: DataConfig, notes: list[str]) -> Iterator[Source]:
         if item.run in held and record["split"] == "train":
             record["split"] = "validation"
     if given:
-        notes.append(f"MQDialog has no validation part: {len(held)} training runs, drawn by data.split_seed, are it")
+        runs, are = counted(len(held), "training run"), "is" if len(held) == 1 else "are"
+        notes.append(f"MQDialog has no validation part: {runs}, drawn by data.split_seed, {are} it")
     yield from (item.source for item in items)
 
 

@@ -6,8 +6,10 @@ the line before it.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,19 +18,26 @@ from querier.types import Dialogue, Turn
 
 FIELDS = ("id", "querier", "responder", "turns", "query", "reply", "time", "scene", "item", "split")
 SPLITS = ("train", "validation", "test", "history")
+NEEDED = ("querier", "id")
+ALIASES = {  # what logs often call a field: only suggested, never taken for it
+    "querier": ("user", "customer", "speaker", "author", "asker"),
+    "query": ("question", "prompt", "input"),
+    "reply": ("answer", "response", "output"),
+    "time": ("timestamp", "date", "created_at"),
+}
 NEAR_MISS = 0.8  # difflib's ratio above which an unknown name is taken for a misspelt one
 
 
 class Parser:
     """Checks records and turns them into dialogues.
 
-    It remembers whether the records carry times, so that a file which mixes both is refused.
+    Whether all records give a time or none does is only known when all are read; see `expect_times`.
 
     Args:
         fields: Field -> its name in the file, as in `data.fields`.
 
     Raises:
-        InputError: When `fields` names a field that does not exist.
+        InputError: When `fields` names a field that does not exist, or takes away one that every record needs.
     """
 
     def __init__(self, fields: Mapping[str, str] | None = None) -> None:
@@ -41,10 +50,15 @@ class Parser:
                 )
             if not isinstance(name, str) or not name:
                 raise InputError(f"data.fields.{target} must be a name in the file, got {name!r}")
+            if name in NEEDED and name not in self.fields:
+                raise InputError(
+                    f"data.fields.{target}={name}: every record needs `{name}` for itself; name another field of the "
+                    f"file, or say as well where that one is: data.fields.{name}=<its name>"
+                )
         self._sources = set(self.fields.values())
         self._found: set[str] = set()
         self._names: set[str] = set()
-        self._timed: bool | None = None
+        self._times: tuple[int, int] | None = None
 
     def __call__(self, record: object, order: int) -> Dialogue:
         """The dialogue that a record holds.
@@ -59,6 +73,7 @@ class Parser:
         if not isinstance(record, dict):
             raise InputError(f"a record must be a JSON object like {{...}}, got {_got(record)}")
         values, extra = self._rename(record)
+        self._check_needed(values, record)
         querier = self._text(values, "querier")
         responder = self._text(values, "responder", "assistant")
         identity = self._text(values, "id")
@@ -77,8 +92,32 @@ class Parser:
             item=item or None,
             split=self._split(values),
             extra=extra,
-            time=self._time(values, order),  # last: only a record without fault decides whether times are given
+            time=self._time(values, order),
         )
+
+    def timed(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record gives a time."""
+        return not _absent(record.get(self.fields.get("time", "time")))
+
+    def expect_times(self, given: int, missing: int) -> None:
+        """From now on refuse the records that do not do as most: give a time, or give none.
+
+        Args:
+            given: Records that give a time; with as many as without, these are kept.
+            missing: Records that give none.
+        """
+        self._times = (given, missing)
+
+    def could_be(self, field: str, names: Iterable[str] | None = None) -> str | None:
+        """A name that nothing is read from and that logs often give to `field`, if there is one.
+
+        Args:
+            field: One of `FIELDS`.
+            names: Where it is looked for; all names of the records so far if None.
+        """
+        own = self._names if names is None else names
+        free = {_plain(name): name for name in own if name not in self._sources and name not in FIELDS}
+        return next((free[_plain(alias)] for alias in ALIASES.get(field, ()) if _plain(alias) in free), None)
 
     def check_fields_used(self) -> None:
         """Refuse a name in `data.fields` that no record had.
@@ -123,28 +162,49 @@ class Parser:
                 )
         self._names.add(name)
 
+    def _check_needed(self, values: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+        spoken = ("query", "reply") if "query" in values or "reply" in values else ("turns",)
+        for name in (*NEEDED, *(() if "turns" in values else spoken)):
+            if name not in values:
+                raise InputError(f"{self._place(name)}: missing{self._what_to_do(name, record)}")
+
+    def _what_to_do(self, name: str, record: Mapping[str, Any]) -> str:
+        """About a field that a record lacks: what the record has, and where the field could be."""
+        if name in self._sources and name not in self.fields:
+            other = next(target for target, source in self.fields.items() if source == name)
+            return (
+                f", for data.fields.{other}={name} reads it as `{other}`; name another field there, or say as well "
+                f"where this one is: data.fields.{name}=<its name>"
+            )
+        also, wanted = (" (as are `query` and `reply`)", ("query", "reply")) if name == "turns" else ("", (name,))
+        has = f"{also}; the record has {_list(sorted(own for own, value in record.items() if not _absent(value)))}"
+        if any(self.fields.get(field, field) in self._names for field in (name, *wanted)):
+            return f"{has}; write it, or leave the dialogue out"
+        near = {field: self.could_be(field, record) for field in wanted}
+        if any(near.values()):
+            return f"{has}; say {' '.join(setting(field, found) for field, found in near.items() if found)}"
+        mapped = " ".join(f"data.fields.{field}=<its name>" for field in wanted)
+        return f"{has}; write it, or if it has another name there, say {mapped}"
+
     def _place(self, name: str) -> str:
         source = self.fields.get(name)
         return f"field `{name}`" + (f" (read from `{source}`)" if source else "")
 
-    def _text(self, values: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    def _text(self, values: Mapping[str, Any], name: str, default: str = "") -> str:
         value = values.get(name)
-        if value is None:
-            if default is not None:
-                return default
-            raise InputError(f"{self._place(name)}: missing; the records have {_list(sorted(self._names))}")
-        return check_text(value, self._place(name))
+        return default if value is None else check_text(value, self._place(name))
 
     def _time(self, values: Mapping[str, Any], order: int) -> int:
         value = values.get("time")
-        timed = value is not None
-        if self._timed is not None and self._timed != timed:
-            now, before = ("given", "missing") if timed else ("missing", "given")
-            raise InputError(
-                f"{self._place('time')}: {now}, but {before} in the records before; give it in all records or in none"
-            )
         time = order if value is None else check_time(value, self._place("time"))
-        self._timed = timed
+        given, missing = self._times or (0, 0)
+        others = ""
+        if value is None and given >= missing > 0:
+            others = f"missing, but {given} of {given + missing} records have it"
+        if value is not None and missing > given:
+            others = f"given, but {missing} of {given + missing} records have none"
+        if others:
+            raise InputError(f"{self._place('time')}: {others}; give it in all records or in none")
         return time
 
     def _split(self, values: Mapping[str, Any]) -> str | None:
@@ -163,11 +223,6 @@ class Parser:
     ) -> tuple[tuple[Turn, ...], list[dict[str, Any]]]:
         short = [name for name in ("query", "reply") if name in values]
         if "turns" not in values:
-            if not short:
-                raise InputError(
-                    f"{self._place('turns')}: missing (as are `query` and `reply`); "
-                    f"the records have {_list(sorted(self._names))}"
-                )
             query, reply = self._text(values, "query"), self._text(values, "reply")
             return (Turn(querier, query), Turn(responder, reply)), []
         if short:
@@ -197,9 +252,14 @@ def check_time(value: object, place: str) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # columns with gaps turn whole numbers into floats
     if isinstance(value, bool) or not isinstance(value, int):
+        how = "write any number that grows with time, such as Unix seconds (since 1970)"
+        if isinstance(value, str) and value.strip().isdecimal():
+            how = "write it without quotes"
+        elif isinstance(value, str) and _is_date(value):
+            how += ", in Python int(datetime.fromisoformat(text).timestamp())"
         raise InputError(
-            f"{place}: must be a whole number, got {_got(value)}; "
-            "write any number that grows with time, such as Unix seconds, or map another field: data.fields.time=<name>"
+            f"{place}: must be a whole number, got {_got(value)}; {how}; or read another field: "
+            "data.fields.time=<its name>; or drop it in all records and in data.fields: their order is the time then"
         )
     if not -(2**63) <= value < 2**63:
         raise InputError(f"{place}: must fit 64 bits, got {value}; write Unix seconds or a running number")
@@ -271,6 +331,25 @@ def nearest_first(name: str, known: Iterable[str]) -> list[str]:
     """All known names, those most like `name` first, equally like ones by alphabet."""
     plain = _plain(name)
     return sorted(known, key=lambda other: (-difflib.SequenceMatcher(None, plain, _plain(other)).ratio(), other))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what is counted: `1 record`, `2 records`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def setting(field: str, name: str) -> str:
+    """What to type so that `field` is read from `name`."""
+    return shlex.quote(f"data.fields.{field}={name}")
+
+
+def _is_date(text: str) -> bool:
+    """Whether a text is a date in the form of ISO 8601."""
+    try:
+        datetime.datetime.fromisoformat(text.strip())
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(name: str) -> str:

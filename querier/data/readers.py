@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from querier.choices import OnError, Reader
 from querier.config import DataConfig
 from querier.data import mqdialog, tables
-from querier.data.parsing import Parser, nearest_first
+from querier.data.parsing import Parser, counted, nearest_first, setting
 from querier.data.records import Corpus
-from querier.data.sources import Source, decode, files_of, open_bytes
+from querier.data.sources import Source, decode, files_of, open_bytes, other_reader
 from querier.data.splits import split
 from querier.errors import InputError
 from querier.files import write_atomic
 from querier.types import Dialogue
 
 SHOWN = 8  # names that a message lists at most
+FAULTS = 5  # refused records that a message lists at most
 
 
 @dataclass(frozen=True)
@@ -58,34 +60,35 @@ def read(config: DataConfig) -> Reading:
         InputError: On a path that cannot be read, an input without dialogues, an unknown name in `data.fields` or
             `data.responders`, and, under `data.on_error=refuse`, on the first faulty record.
     """
-    parser = Parser(config.fields)  # before anything is opened: a wrong name must not cost an hour of reading
-    if not config.path:
-        raise InputError("data.path is empty; give the file or folder to read, such as data.path=my_dialogues.jsonl")
-    notes: list[str] = []
-    dialogues, refused = _parse(_SOURCES[config.reader](config, notes), parser, config.on_error)
-    if not dialogues:
-        raise InputError(_nothing(config.path, refused))
-    parser.check_fields_used()
-    dialogues, moved = _sorted(dialogues)
-    if moved:
-        notes.append(f"{moved} of {len(dialogues)} dialogues came out of the order of their times and were sorted")
-    _check_responders(dialogues, config.responders)
-    if refused:
-        notes.append(f"{len(refused)} records were refused and left out")
-    return Reading(dialogues, refused, notes + _counts(dialogues))
+    reading = _read(config)
+    if reading.refused:
+        were = "was" if len(reading.refused) == 1 else "were"
+        reading.notes.insert(0, f"{counted(len(reading.refused), 'record')} {were} refused and left out")
+    return reading
+
+
+def split_reading(reading: Reading, config: DataConfig) -> tuple[Corpus, list[str]]:
+    """The corpus of what was read, split, and notes for the user.
+
+    Raises:
+        InputError: When it cannot be split; with the refused records, which may be why.
+    """
+    with _naming(reading.refused, len(reading.dialogues)):
+        return split(Corpus.build(reading.dialogues), config)
 
 
 def check(config: DataConfig) -> Reading:
     """Validate an input without writing anything: read it and split it, and collect every faulty record.
 
     The notes are those of `read` and of `split`. Faulty records are returned whatever `data.on_error` says, so that
-    all of them can be shown at once.
+    all of them can be shown at once; that they were left out is only noted where they would be.
 
     Raises:
         InputError: On whatever no record by itself is to blame for.
     """
-    reading = read(replace(config, on_error=OnError.skip))
-    _, notes = split(Corpus.build(reading.dialogues), config)
+    skipping = replace(config, on_error=OnError.skip)
+    reading = read(skipping) if config.on_error is OnError.skip else _read(skipping)
+    _, notes = split_reading(reading, config)
     return replace(reading, notes=[*reading.notes, *notes])
 
 
@@ -102,14 +105,15 @@ def read_jsonl(config: DataConfig, notes: list[str]) -> Iterator[Source]:
     """The records of a JSON Lines file, or of all `*.jsonl` of a folder by name; empty lines are passed over."""
     for path in files_of(config.path, ".jsonl"):
         with open_bytes(path) as file:
+            begun = False
             for line, content in enumerate(file, start=1):
                 text, fault = decode(content, first=line == 1)
                 if not text.strip():
                     continue
-                if fault:
-                    yield Source(str(path), line, text, fault=fault)
-                    continue
-                record, fault = parse_json(text)
+                record, fault = (None, fault) if fault else parse_json(text)
+                if fault and not begun and (do := other_reader(path, "jsonl")):
+                    raise InputError(f"{path}:{line}: no JSON object{do}")
+                begun = True
                 yield Source(str(path), line, text, record, fault)
 
 
@@ -136,9 +140,40 @@ _SOURCES: dict[Reader, Callable[[DataConfig, list[str]], Iterator[Source]]] = {
 }
 
 
-def _parse(sources: Iterable[Source], parser: Parser, on_error: OnError) -> tuple[list[Dialogue], list[Refused]]:
+def _read(config: DataConfig) -> Reading:
+    """What `read` says, without the note on refused records."""
+    parser = Parser(config.fields)  # before anything is opened: a wrong name must not cost an hour of reading
+    if not config.path:
+        raise InputError("data.path is empty; give the file or folder to read, such as data.path=my_dialogues.jsonl")
+    notes: list[str] = []
+    dialogues, refused, timed = _parse(_SOURCES[config.reader](config, notes), parser, config.on_error)
+    if timed[True] and timed[False]:  # which of them are at fault is known only now; notes would come twice
+        parser.expect_times(timed[True], timed[False])
+        dialogues, refused, _ = _parse(_SOURCES[config.reader](config, []), parser, config.on_error)
+    if not dialogues:
+        raise InputError(_nothing(config.path, refused))
+    with _naming(refused, len(dialogues)):
+        parser.check_fields_used()
+        _check_responders(dialogues, config.responders)
+    dialogues, moved = _sorted(dialogues)
+    if moved:
+        were = "was" if moved == 1 else "were"
+        notes.append(f"{moved} of {len(dialogues)} dialogues came out of the order of their times and {were} sorted")
+    name = parser.could_be("time")
+    if name and not timed[True]:
+        notes.append(
+            f"no record has a time, so their order is it; if `{name}` is the time, say {setting('time', name)}"
+        )
+    return Reading(dialogues, refused, notes + _counts(dialogues))
+
+
+def _parse(
+    sources: Iterable[Source], parser: Parser, on_error: OnError
+) -> tuple[list[Dialogue], list[Refused], Counter[bool]]:
+    """Dialogues, what was refused, and how many of the dialogues came with a time and without."""
     dialogues: list[Dialogue] = []
     refused: list[Refused] = []
+    timed: Counter[bool] = Counter()
     places: dict[str, tuple[str, int]] = {}
     for order, source in enumerate(sources):
         try:
@@ -150,8 +185,9 @@ def _parse(sources: Iterable[Source], parser: Parser, on_error: OnError) -> tupl
                 ) from error
             refused.append(Refused(source.file, source.line, str(error), source.text))
             continue
+        timed[parser.timed(source.record)] += 1
         dialogues.append(dialogue)
-    return dialogues, refused
+    return dialogues, refused, timed
 
 
 def _accept(source: Source, parser: Parser, order: int, places: dict[str, tuple[str, int]]) -> Dialogue:
@@ -171,10 +207,25 @@ def _nothing(path: str, refused: Sequence[Refused]) -> str:
     if not refused:
         return f"{path}: holds no dialogue; write one record on each line (data/FORMATS.md shows how)"
     first = refused[0]
-    return (
-        f"{path}: none of the {len(refused)} records can be used; "
-        f"the first fault is {first.file}:{first.line}: {first.reason}"
-    )
+    place = f"{first.file}:{first.line}: {first.reason}"
+    if len(refused) == 1:
+        return f"{path}: its only record cannot be used: {place}"
+    return f"{path}: none of the {len(refused)} records can be used; the first fault is {place}"
+
+
+@contextmanager
+def _naming(refused: Sequence[Refused], left: int) -> Iterator[None]:
+    """Puts the refused records before a fault of those that are left: without them it may not be one."""
+    try:
+        yield
+    except InputError as error:
+        if not refused:
+            raise
+        lines = [f"  {record.file}:{record.line}: {record.reason}" for record in refused[:FAULTS]]
+        more = [f"  and {len(refused) - FAULTS} more"] if len(refused) > FAULTS else []
+        were = "was" if len(refused) == 1 else "were"
+        first = f"{len(refused)} of {counted(len(refused) + left, 'record')} {were} refused:"
+        raise InputError("\n".join([first, *lines, *more, f"and what is left cannot be used: {error}"])) from error
 
 
 def _sorted(dialogues: list[Dialogue]) -> tuple[list[Dialogue], int]:
@@ -205,13 +256,18 @@ def _check_responders(dialogues: Sequence[Dialogue], responders: Sequence[str] |
 def _counts(dialogues: Sequence[Dialogue]) -> list[str]:
     asked = Counter(dialogue.querier for dialogue in dialogues)
     responders = {dialogue.responder for dialogue in dialogues}
-    notes = [f"{len(dialogues)} dialogues of {len(asked)} queriers with {len(responders)} responders"]
+    notes = [
+        f"{counted(len(dialogues), 'dialogue')} of {counted(len(asked), 'querier')} "
+        f"with {counted(len(responders), 'responder')}"
+    ]
     if len(asked) == 1:
         notes.append(f"one querier only ({next(iter(asked))}): methods that need others cannot be used")
     once = sum(count == 1 for count in asked.values())
     if once:
-        notes.append(f"{once} queriers have one dialogue only, hence no history")
+        have = "has" if once == 1 else "have"
+        notes.append(f"{counted(once, 'querier')} {have} one dialogue only, hence no history")
     history = sum(dialogue.split == "history" for dialogue in dialogues)
     if history:
-        notes.append(f"{history} dialogues are history only: never trained on or scored")
+        are = "is" if history == 1 else "are"
+        notes.append(f"{counted(history, 'dialogue')} {are} history only: never trained on or scored")
     return notes

@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 from querier.data.parsing import nearest_first
 from querier.errors import InputError
 
+READERS = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}  # which reader takes files of which ending
+
 
 @dataclass(frozen=True)
 class Source:
@@ -41,8 +43,19 @@ def files_of(path: str, ending: str) -> list[Path]:
         return [place]
     files = sorted(file for file in place.iterdir() if file.suffix == ending and file.is_file())
     if not files:
-        raise InputError(f"data.path: the folder {path} holds no {ending} file; give a file, or another data.reader")
+        others = {file.suffix for file in place.iterdir() if file.is_file()}
+        near = [f"{other} files: data={reader}" for other, reader in READERS.items() if other in others]
+        also = f" (it holds {', '.join(near)})" if near else ""
+        raise InputError(
+            f"data.path: the folder {path} holds no {ending} file; give a file, or another data.reader{also}"
+        )
     return files
+
+
+def other_reader(path: Path, own: str) -> str:
+    """What to say of a file that `own` cannot take apart and whose name another reader takes; else empty."""
+    reader = READERS.get(path.suffix.lower(), own)
+    return "" if reader == own else f"; its name ends in {path.suffix}: read it with data={reader}"
 
 
 def check_exists(path: Path) -> None:

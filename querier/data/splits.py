@@ -11,7 +11,7 @@ import numpy as np
 
 from querier.choices import SplitBy
 from querier.config import DataConfig
-from querier.data.parsing import nearest_first
+from querier.data.parsing import counted, nearest_first
 from querier.data.records import UNSPLIT, Corpus
 from querier.errors import InputError
 from querier.types import Split
@@ -114,9 +114,8 @@ def _unseen(corpus: Corpus, config: DataConfig, example: np.ndarray) -> tuple[np
     else:
         chosen = generator.permutation(_numbers(corpus, config.unseen, set(eligible.tolist())))
     if len(chosen) >= len(eligible):
-        raise InputError(
-            f"data.unseen={config.unseen!r} would hold out all {len(eligible)} queriers; leave some to train on"
-        )
+        all_of_them = "the only querier" if len(eligible) == 1 else f"all {len(eligible)} queriers"
+        raise InputError(f"data.unseen={config.unseen!r} would hold out {all_of_them}; leave some to train on")
     unseen[chosen] = True
     half = len(chosen) // 2  # the odd one is for the test: that is what unseen queriers are for
     held_out[chosen[:half]], held_out[chosen[half:]] = _VALIDATION, _TEST
@@ -204,7 +203,9 @@ def _leave_training(corpus: Corpus, rows: np.ndarray, own: np.ndarray, example: 
     leaving = scenes[corpus.scene] & ~own & example & (rows == _TRAIN)
     rows[leaving] = _EXCLUDED
     if leaving.any():
-        notes.append(f"{int(leaving.sum())} dialogues of others in the scenes of unseen queriers leave training")
+        leave = "leaves" if leaving.sum() == 1 else "leave"
+        of_others = counted(int(leaving.sum()), "dialogue")
+        notes.append(f"{of_others} of others in the scenes of unseen queriers {leave} training")
 
 
 def _read_only_as_history(
@@ -257,14 +258,16 @@ def _report(corpus: Corpus, example: np.ndarray) -> list[str]:
             f"{part.name.lower()}"
             for part in (Split.VALIDATION, Split.TEST)
         ]
-        notes.append(f"{int(corpus.unseen.sum())} unseen queriers: {', '.join(parts)}")
+        notes.append(f"{counted(int(corpus.unseen.sum()), 'unseen querier')}: {', '.join(parts)}")
     asked = np.bincount(corpus.querier[example], minlength=len(corpus.queriers)) > 0
     tested = np.bincount(corpus.querier[corpus.split == _TEST], minlength=len(corpus.queriers)) > 0
     for missing, what in ((asked & ~tested, "no test dialogue"), (~asked, "no dialogue with data.responders")):
         if missing.any():
             names = [corpus.queriers[number] for number in np.flatnonzero(missing)[:SHOWN]]
             more = int(missing.sum()) - len(names)
+            have = "has" if missing.sum() == 1 else "have"
             notes.append(
-                f"{int(missing.sum())} queriers have {what}: {', '.join(names)}" + (f" and {more} more" if more else "")
+                f"{counted(int(missing.sum()), 'querier')} {have} {what}: {', '.join(names)}"
+                + (f" and {more} more" if more else "")
             )
     return notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from querier.config import DataConfig
-from querier.data.sources import Source, check_exists, decode, files_of, open_bytes
+from querier.data.parsing import counted
+from querier.data.sources import Source, check_exists, decode, files_of, open_bytes, other_reader
 from querier.errors import InputError
 
 BATCH = 4_096  # rows of a Parquet file that are held in memory at once
 PARTS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+SEPARATORS = (";", "\t", "|")  # of tables that are not separated by commas
 OPTIONAL = ("responder", "time", "scene", "item", "split", "turns", "query", "reply")
 
 
@@ -41,7 +44,9 @@ def read_csv(config: DataConfig, notes: list[str]) -> Iterator[Source]:
                 continue
             text = json.dumps(row, ensure_ascii=False)
             if not fault and len(row) != len(header):
-                fault = f"{len(row)} cells, but the header has {len(header)}; put cells with commas into quotes"
+                fault = (
+                    f"{counted(len(row), 'cell')}, but the header has {len(header)}; put cells with commas into quotes"
+                )
             record = {} if fault else _cells(dict(zip(header, row, strict=True)), names)
             yield Source(str(path), first, text, record, fault)
 
@@ -54,7 +59,8 @@ def read_parquet(config: DataConfig, notes: list[str]) -> Iterator[Source]:
                 rows = (row for batch in file.iter_batches(BATCH) for row in batch.to_pylist())
                 yield from _records(str(path), rows)
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: not a Parquet file that can be read ({error}); write it again") from error
+            do = other_reader(path, "parquet") or "; write it again"
+            raise InputError(f"{path}: not a Parquet file that can be read ({error}){do}") from error
 
 
 def read_huggingface(config: DataConfig, notes: list[str]) -> Iterator[Source]:
@@ -123,6 +129,18 @@ def _rows(rows: Any) -> Iterator[tuple[list[str], str]]:
 
 
 def _header(row: list[str], fault: str, path: Path, line: int) -> list[str]:
+    if row and row[0].lstrip().startswith("{"):
+        raise InputError(f"{path}:{line}: a JSON object, where a CSV file names its fields; read it with data=jsonl")
+    if fault and (do := other_reader(path, "csv")):
+        raise InputError(f"{path}:{line}: {fault}{do}")
+    separator = next((sign for sign in SEPARATORS if len(row) == 1 and sign in row[0]), "")
+    if separator:
+        shown = repr(separator)
+        raise InputError(
+            f"{path}:{line}: the separator looks like {shown}, but only commas are read; save the table with commas, "
+            'or convert it: python -c "import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, '
+            f'delimiter={shown}))" < {shlex.quote(str(path))} > with_commas.csv'
+        )
     twice = sorted({name for name in row if row.count(name) > 1})
     if fault or twice or not any(row):
         reason = fault or (f"the header names {twice} twice" if twice else "the header is empty")

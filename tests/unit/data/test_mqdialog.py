@@ -83,6 +83,14 @@ def test_published_parts(layout: Path) -> None:
     assert read(config(layout, split=SplitBy.given, split_seed=1)).dialogues != reading.dialogues
 
 
+def test_one_validation_run_is_counted_as_one(layout: Path) -> None:
+    (folder,) = layout.rglob("rachel_Joey")
+    for path in folder.glob("*_response_L512_train.json"):
+        path.write_text(json.dumps(json.loads(path.read_text())[:20]))  # ten runs of two windows
+    notes = read(config(folder, split=SplitBy.given)).notes
+    assert "MQDialog has no validation part: 1 training run, drawn by data.split_seed, is it" in notes
+
+
 def change(layout: Path, **fields: Any) -> Path:
     """The first record of Joey's `dev` with other fields; None takes one away."""
     path = next(layout.rglob("*Joey*_response_L512_dev.json"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from querier.data.parsing import Parser, near_miss, nearest_first
+from querier.data.parsing import Parser, counted, near_miss, nearest_first
 from querier.errors import InputError
 from querier.types import Turn
 
@@ -64,7 +64,10 @@ def test_a_whole_number_written_as_a_float_is_a_time() -> None:
     ("bad", "message"),
     [
         ([1], r"must be a JSON object .* got \[1\] \(list\)"),
-        (record(id=None), r"field `id`: missing; the records have `querier`"),
+        (
+            record(id=None),
+            r"field `id`: missing; the record has `querier`, .*; write it, or .* data.fields.id=<its name>",
+        ),
         (record(querier=None), r"field `querier`: missing"),
         (record(turns=None), r"field `turns`: missing \(as are `query` and `reply`\)"),
         (record(turns=None, query="Why?"), r"field `reply`: missing"),
@@ -125,6 +128,65 @@ def test_takes_other_names_for_names_of_their_own(name: str) -> None:
     assert Parser()(record(**{name: "x"}), 0).extra == {name: "x"}
 
 
+@pytest.mark.parametrize(
+    ("fields", "changes", "message"),
+    [
+        ({}, {"querier": None, "user": "Ann"}, r"field `querier`: missing; .* say data.fields.querier=user$"),
+        ({}, {"querier": None, "Author": "Ann"}, r"; say data.fields.querier=Author$"),
+        ({"querier": "who"}, {"querier": None, "user": "Ann"}, r"\(read from `who`\): missing; .*querier=user$"),
+        ({"item": "user"}, {"querier": None, "user": "Ann"}, r"; write it, or .* data.fields.querier=<its name>$"),
+        ({}, {"querier": None, "nick": "Ann"}, r"the record has `id`, `nick`, .* say data.fields.querier=<its name>$"),
+        (
+            {},
+            {"turns": None, "prompt": "Why?", "output": "So."},
+            r"field `turns`: missing \(as are `query` and `reply`\); the record has .*"
+            r"; say data.fields.query=prompt data.fields.reply=output$",
+        ),
+        ({}, {"turns": None, "query": "Why?", "answer": "So."}, r"field `reply`: missing; .*data.fields.reply=answer$"),
+        ({}, {"turns": None}, r"say data.fields.query=<its name> data.fields.reply=<its name>$"),
+    ],
+)
+def test_a_missing_field_comes_with_the_mapping_that_may_be_meant(
+    fields: dict[str, str], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Parser(fields)(record(**changes), 0)
+
+
+def test_a_field_that_only_one_record_lacks_is_to_be_written_there() -> None:
+    parser = Parser()
+    parser(record(user="a7"), 0)
+    with pytest.raises(InputError, match=r"field `querier`: missing; .*; write it, or leave the dialogue out$"):
+        parser(record(querier=None, user="a7"), 1)
+
+
+def test_a_mapping_may_not_take_a_needed_field_away() -> None:
+    with pytest.raises(InputError, match=r"data.fields.time=id: every record needs `id` for itself; name another"):
+        Parser({"time": "id"})
+    short = record(turns=None, id=None, key="k", query="Why?", time=None)
+    assert Parser({"scene": "id", "id": "key"})(short | {"id": "s1", "reply": "So."}, 0).scene == "s1"
+    with pytest.raises(InputError, match=r"`query`: missing, for data.fields.reply=query reads it as `reply`; name an"):
+        Parser({"reply": "query"})(record(turns=None, query="Why?"), 0)
+
+
+@pytest.mark.parametrize("when", ["2024-01-05", "2024-01-05T10:00:00Z", "2024-01-05 10:00:00.5+01:00"])
+def test_a_date_as_text_tells_how_it_becomes_a_number(when: str) -> None:
+    message = (
+        r"got '2024.*; write any number .* int\(datetime\.fromisoformat\(text\)\.timestamp\(\)\); .*their order is"
+    )
+    with pytest.raises(InputError, match=message):
+        Parser()(record(time=when), 0)
+
+
+def test_a_number_in_quotes_is_to_be_written_without() -> None:
+    with pytest.raises(InputError, match=r"field `time`: .* got '1700000000' \(str\); write it without quotes; "):
+        Parser()(record(time="1700000000"), 0)
+
+
+def test_counts_have_a_singular() -> None:
+    assert (counted(1, "record"), counted(0, "record"), counted(2, "record")) == ("1 record", "0 records", "2 records")
+
+
 def test_a_mapped_name_is_no_near_miss() -> None:
     assert Parser({"time": "times"})(record(time=None, times=5), 0).time == 5
 
@@ -148,18 +210,25 @@ def test_refuses_a_mapped_name_that_no_record_has() -> None:
         parser.check_fields_used()
 
 
-def test_refuses_times_on_some_records_only() -> None:
+def test_what_most_records_do_decides_whether_times_are_given() -> None:
     parser = Parser()
-    parser(record(), 0)
-    with pytest.raises(InputError, match="field `time`: missing, but given in the records before"):
+    assert [parser.timed(one) for one in (record(), record(time=None), record(time=float("nan")))] == [
+        True,
+        False,
+        False,
+    ]
+    assert parser(record(time=None), 1).time == 1  # nothing is expected yet
+    parser.expect_times(199, 1)
+    assert parser(record(), 0).time == 3
+    with pytest.raises(InputError, match="`time`: missing, but 199 of 200 records have it; give it in all records or"):
         parser(record(time=None), 1)
-
-
-def test_a_refused_record_does_not_decide_whether_times_are_given() -> None:
-    parser = Parser()
-    with pytest.raises(InputError):
-        parser(record(querier=None), 0)
+    parser.expect_times(1, 199)
     assert parser(record(time=None), 1).time == 1
+    with pytest.raises(InputError, match="`time`: given, but 199 of 200 records have none; give it in all records or"):
+        parser(record(), 1)
+    parser.expect_times(2, 2)
+    with pytest.raises(InputError, match="missing, but 2 of 4 records have it"):
+        parser(record(time=None), 1)
 
 
 def test_nearest_names() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from querier.choices import OnError, Reader, SplitBy
 from querier.config import DataConfig
-from querier.data.readers import check, read, write_refused
+from querier.data.readers import check, read, split_reading, write_refused
 from querier.errors import InputError
 from querier.types import Dialogue
 
@@ -171,12 +173,21 @@ def test_shuffled_input_gives_the_same_dialogues_even_with_ties(tmp_path: Path) 
 def test_notes_count_what_was_accepted(tmp_path: Path) -> None:
     records = [{**row, "querier": "A", "turns": None, "query": "q", "reply": "r", "split": "train"} for row in rows()]
     reading = read(config(write_jsonl(tmp_path / "one.jsonl", records)))
-    assert "6 dialogues of 1 queriers with 1 responders" in reading.notes
+    assert "6 dialogues of 1 querier with 1 responder" in reading.notes
     assert any(note.startswith("one querier only (A)") for note in reading.notes)
     records[0]["split"], records[1]["querier"] = "history", "B"
     notes = read(config(write_jsonl(tmp_path / "two.jsonl", records))).notes
-    assert "1 queriers have one dialogue only, hence no history" in notes
-    assert "1 dialogues are history only: never trained on or scored" in notes
+    assert "6 dialogues of 2 queriers with 1 responder" in notes
+    assert "1 querier has one dialogue only, hence no history" in notes
+    assert "1 dialogue is history only: never trained on or scored" in notes
+
+
+def test_a_note_says_what_could_be_the_time_where_none_is_given(tmp_path: Path) -> None:
+    records = [{**{name: value for name, value in row.items() if name != "time"}, "created_at": 1} for row in rows()]
+    path = write_jsonl(tmp_path / "log.jsonl", records)
+    note = "no record has a time, so their order is it; if `created_at` is the time, say data.fields.time=created_at"
+    assert note in read(config(path)).notes
+    assert not any("created_at" in note for note in read(config(path, fields={"time": "created_at"})).notes)
 
 
 # ---- what is refused
@@ -223,6 +234,67 @@ def test_skip_collects_what_was_refused(good: Path, tmp_path: Path) -> None:
     assert set(written[0]) == {"file", "line", "reason", "text"}
 
 
+def test_one_refused_record_is_counted_as_one(good: Path) -> None:
+    reading = read(config(broken(good, 3, "{}"), on_error=OnError.skip))
+    assert "1 record was refused and left out" in reading.notes
+
+
+def untimed(path: Path, count: int, *without: int) -> Path:
+    """A log of which the records of these numbers, from 0, have no time."""
+    records = rows(count)
+    for number in without:
+        del records[number]["time"]
+    return write_jsonl(path, records)
+
+
+def test_the_records_that_do_otherwise_than_most_are_refused_for_their_time(tmp_path: Path) -> None:
+    path = untimed(tmp_path / "log.jsonl", 200, 0)
+    with pytest.raises(InputError, match=r"log\.jsonl:1: field `time`: missing, but 199 of 200 records have it; give"):
+        read(config(path))
+    reading = check(config(path))
+    assert [record.line for record in reading.refused] == [1]
+    assert (len(reading.dialogues), json.loads(reading.refused[0].text)["id"]) == (199, "d0")
+    path = untimed(tmp_path / "log.jsonl", 8, 0, 1, 2, 4, 5, 6, 7)
+    with pytest.raises(InputError, match=r"log\.jsonl:4: field `time`: given, but 7 of 8 records have none"):
+        read(config(path))
+    reading = read(config(path, on_error=OnError.skip))
+    assert [dialogue.time for dialogue in reading.dialogues] == [0, 1, 2, 4, 5, 6, 7]
+    assert "1 record was refused and left out" in reading.notes
+
+
+def test_a_refused_record_does_not_count_among_the_times(tmp_path: Path) -> None:
+    records = rows(5)
+    for record in records[1:]:
+        del record["time"], record["querier"]
+    path = write_jsonl(tmp_path / "log.jsonl", records)
+    reading = read(config(path, on_error=OnError.skip))
+    assert [dialogue.id for dialogue in reading.dialogues] == ["d0"]
+    assert all(record.reason.startswith("field `querier`: missing") for record in reading.refused)
+
+
+def test_what_was_refused_stands_before_a_fault_of_what_is_left(good: Path) -> None:
+    for line in range(3, 7):
+        broken(good, line, "{}")
+    message = (
+        r"4 of 6 records were refused:\n(  .*good\.jsonl:\d: field `querier`: missing.*\n){4}"
+        r"and what is left cannot be used: data\.split=time needs 3 scenes at least, got 2"
+    )
+    with pytest.raises(InputError, match=message):
+        check(config(good))
+    skipping = config(good, on_error=OnError.skip)
+    with pytest.raises(InputError, match=message):
+        split_reading(read(skipping), skipping)
+    with pytest.raises(
+        InputError, match=r"4 of 6 records were refused:\n[^$]*cannot be used: data\.fields\.item=thing"
+    ):
+        read(config(good, on_error=OnError.skip, fields={"item": "thing"}))
+    with pytest.raises(InputError, match=r"4 of 6 records were refused:\n[^$]*nobody named 'Zoe' answers in this data"):
+        read(config(good, on_error=OnError.skip, responders=["Zoe"]))
+    many = write_jsonl(good, rows(1) + [{} for _ in range(9)])
+    with pytest.raises(InputError, match=r"9 of 10 records were refused:\n(  .*\n){5}  and 4 more\nand what is left"):
+        check(config(many))
+
+
 def test_refuses_an_input_without_dialogues(tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n \n")
@@ -233,6 +305,47 @@ def test_refuses_an_input_without_dialogues(tmp_path: Path) -> None:
         InputError, match=r"none of the 2 records can be used; the first fault is .*:1: field `querier`"
     ):
         read(config(empty, on_error=OnError.skip))
+    empty.write_text("[]\n")
+    with pytest.raises(InputError, match=r"its only record cannot be used: .*:1: a record must be a JSON object"):
+        read(config(empty, on_error=OnError.skip))
+
+
+def test_a_file_of_another_reader_is_named_as_such(tmp_path: Path, good: Path) -> None:
+    table = write_csv(tmp_path / "table.csv", rows())
+    columns = write_parquet(tmp_path / "table.parquet", rows())
+    for on_error in OnError:
+        with pytest.raises(
+            InputError, match=r"table\.csv:1: no JSON object; its name ends in \.csv: read it with data=csv"
+        ):
+            read(config(table, on_error=on_error))
+    with pytest.raises(InputError, match=r"good\.jsonl:1: a JSON object, where a CSV file .*; read it with data=jsonl"):
+        read(config(good, reader=Reader.csv))
+    with pytest.raises(InputError, match=r"table\.parquet:1: no JSON object; .*: read it with data=parquet"):
+        read(config(columns))
+    with pytest.raises(InputError, match=r"table\.parquet:1: not UTF-8: .*: read it with data=parquet"):
+        read(config(columns, reader=Reader.csv))
+    with pytest.raises(InputError, match=r"not a Parquet file .*; its name ends in \.csv: read it with data=csv"):
+        read(config(table, reader=Reader.parquet))
+
+
+def test_a_name_alone_does_not_decide_what_a_file_is(tmp_path: Path, good: Path) -> None:
+    renamed = good.rename(tmp_path / "good.csv")
+    assert len(dialogues(renamed)) == 6
+    with pytest.raises(InputError, match=r"good\.csv:3: not JSON"):
+        read(config(broken(renamed, 3, "{")))
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_another_separator_than_commas_is_named(tmp_path: Path, sign: str) -> None:
+    path = tmp_path / "my table.csv"
+    path.write_text("id,querier,query,reply\na,Ann,Why?,So.\n".replace(",", sign))
+    with pytest.raises(
+        InputError, match=r"my table\.csv:1: the separator looks like .*, but only commas are read"
+    ) as got:
+        read(config(path, reader=Reader.csv))
+    convert = str(got.value).partition("convert it: python")[2].replace("with_commas.csv", shlex.quote(f"{path}.new"))
+    subprocess.run(sys.executable + convert, shell=True, check=True)
+    assert [d.query for d in dialogues(Path(f"{path}.new"), reader=Reader.csv)] == ["Why?"]
 
 
 def test_refuses_a_path_that_is_not_there(good: Path, tmp_path: Path) -> None:
@@ -242,7 +355,10 @@ def test_refuses_a_path_that_is_not_there(good: Path, tmp_path: Path) -> None:
         read(config(tmp_path / "god.jsonl"))
     with pytest.raises(InputError, match=r"no such file or folder: .*; nearest in"):
         read(config(tmp_path / "nowhere" / "at" / "all.jsonl"))
-    with pytest.raises(InputError, match=r"holds no \.csv file; give a file, or another data\.reader"):
+    with pytest.raises(InputError, match=r"no \.csv file; .* data\.reader \(it holds \.jsonl files: data=jsonl\)$"):
+        read(config(tmp_path, reader=Reader.csv))
+    good.unlink()
+    with pytest.raises(InputError, match=r"holds no \.csv file; give a file, or another data\.reader$"):
         read(config(tmp_path, reader=Reader.csv))
 
 
@@ -269,6 +385,7 @@ def test_refuses_wrong_names_in_data_fields(good: Path) -> None:
     ("text", "message"),
     [
         ("id,querier,query,reply\na,Ann,Why?\n", r":2: 3 cells, but the header has 4"),
+        ("id,querier,query,reply\na\n", r":2: 1 cell, but the header has 4"),
         ("id,querier,query,reply\na,Ann,Why?,\n", r":2: field `reply`: must not be empty"),
         ("id,querier,query,reply,time\na,Ann,Why?,No.,noon\n", r":2: field `time`: must be a whole number, got 'noon'"),
         ('id,querier,turns\na,Ann,"[{"\n', r":2: field `turns`: must be a list"),
@@ -315,6 +432,8 @@ def test_check_finds_all_faults_and_writes_nothing(good: Path, tmp_path: Path) -
     reading = check(config(good))
     assert [record.line for record in reading.refused] == [2, 4]
     assert any(note.startswith("split: ") for note in reading.notes)
+    assert not any("left out" in note for note in reading.notes)  # they are not: the command fails
+    assert "2 records were refused and left out" in check(config(good, on_error=OnError.skip)).notes
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -202,7 +202,7 @@ def test_responders_are_checked_and_those_without_a_dialogue_reported() -> None:
     with pytest.raises(InputError, match=r"data\.responders: nobody named 'R8' answers in this data"):
         by_id(dialogues, responders=["R0", "R8"])
     _, notes = split(Corpus.build(dialogues), DataConfig(responders=["R0"]))
-    assert "1 queriers have no dialogue with data.responders: stranger" in notes
+    assert "1 querier has no dialogue with data.responders: stranger" in notes
 
 
 # ---- limit
@@ -231,6 +231,14 @@ def test_given_splits_are_taken_and_tell_who_is_unseen() -> None:
     assert [Split(int(part)).name.lower() for part in corpus.split] == [d.split for d in dialogues]
     assert corpus.unseen.tolist() == [False, False, True, True]
     assert "2 unseen queriers: 1 for validation, 1 for test" in notes
+
+
+def test_one_unseen_querier_is_counted_as_one() -> None:
+    _, notes = split(Corpus.build(given(["train", "train", "test"])), DataConfig(split=SplitBy.given))
+    assert "1 unseen querier: 0 for validation, 1 for test" in notes
+    assert "2 queriers have no test dialogue: q0, q1" in notes
+    with pytest.raises(InputError, match=r"data\.unseen=0\.5 would hold out the only querier; leave some to train on"):
+        by_id([dialogue(n, "A", f"s{n}") for n in range(5)], unseen=0.5)
 
 
 def test_given_splits_with_other_responders() -> None:
@@ -277,4 +285,4 @@ def test_queriers_without_test_rows_are_reported_not_dropped() -> None:
     dialogues = [dialogue(n, "early" if n < 5 else "late", f"s{n}") for n in range(50)]
     corpus, notes = split(Corpus.build(dialogues), DataConfig())
     assert len(corpus) == 50
-    assert "1 queriers have no test dialogue: early" in notes
+    assert "1 querier has no test dialogue: early" in notes
