@@ -42,7 +42,6 @@ QUIET = (  # true of every run, and nothing that a user could act upon
     "Checkpoint directory .* exists and is not empty",
     "The number of training batches .* is smaller than the logging interval",
 )
-FREE_TEXT = ("query", "history", "input", "into", "run", "against", "querier", "responder", "title")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         sys.stdout.write(HELP)
         return 0 if words else 2
-    if words[0] in ("-V", "--version"):
+    if "-V" in words or "--version" in words:  # after a command too, where Hydra would say its own
         sys.stdout.write(f"querier {__version__}\n")
         return 0
     try:
@@ -86,17 +85,8 @@ def _run(command: str, overrides: list[str]) -> int:
         result = import_module(f"querier.commands.{command}").run(options)
         return result if isinstance(result, float) else None
 
-    launch(command, [quoted(word) for word in overrides], run)
+    launch(command, overrides, run, COMMANDS[command])
     return 0
-
-
-def quoted(override: str) -> str:
-    """An override whose value is free text, quoted for Hydra's grammar; any other as it is."""
-    name, equals, value = override.partition("=")
-    if not equals or name not in FREE_TEXT or not value or value[0] in "'\"[" or value == "null":
-        return override
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{name}='{escaped}'"
 
 
 class _ErrorStream(logging.Handler):

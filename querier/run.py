@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from querier import __version__
@@ -128,14 +129,30 @@ def run_digest(config: Config, data_digest: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def check_name(name: str) -> str:
+    """The name itself, where it names a folder inside another one; `a/b` does.
+
+    Raises:
+        InputError: It is absolute, or leads out of the folder or back to it.
+    """
+    inside = PurePath(os.path.normpath(name))
+    if inside.is_absolute() or not inside.parts or ".." in inside.parts or "\0" in name:
+        raise InputError(
+            f"name={name} must be a folder inside `output`, such as first or monday/first; "
+            "to write elsewhere set output: output=../elsewhere name=first"
+        )
+    return name
+
+
 def place_run(config: Config, data_digest: str) -> Run:
     """The folder for a configuration and a corpus; neither makes nor removes anything.
 
     Raises:
-        InputError: The run is finished, or its name belongs to another one, and `overwrite` is not set.
+        InputError: The run is finished, or its name belongs to another one, and `overwrite` is not set; or the name
+            leads out of `output`.
     """
     digest = run_digest(config, data_digest)
-    run = Run(Path(config.output) / (config.name or f"{config.method}-{digest}"))
+    run = Run(Path(config.output) / check_name(config.name or f"{config.method}-{digest}"))
     card = run.card()
     if config.overwrite:
         if not card and run.folder.exists() and any(run.folder.iterdir()):

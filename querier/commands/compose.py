@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,27 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from querier.commands.messages import explain, known_keys, unknown_key
+from querier.commands.messages import NEEDS_QUOTES, explain, help_page, known_keys, misread, unknown_key
 from querier.commands.options import OPTIONS, FitOptions, PrepareOptions
 from querier.errors import InputError
+from querier.run import check_name
 
 CONFIG_MODULE = "querier.conf"
 FREE_MAPPINGS = ("data.fields.",)
+
+# Settings of free text: they arrive as typed, and are not swept over.
+FREE_TEXT = ("query", "history", "input", "into", "run", "against", "querier", "responder", "title")
+MISSING, STANDS_FOR_MISSING = "???", "\0???"  # what OmegaConf takes for no value, and a text that nobody can type
+
+# A text in quotes, a text without them (a backslash keeps what follows it), or a single sign.
+PIECES = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|((?:\\.|[^][,"'\\])+)|(.)""", re.DOTALL)
+ESCAPED = re.compile(r"\\[][(){}\\:=,\s]")
 
 
 def compose(command: str, overrides: Sequence[str] = ()) -> Any:
@@ -48,7 +59,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
     register()
     try:
         with _alone(), hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            composed = hydra.compose(command, [_added(word) for word in overrides])
+            composed = hydra.compose(command, [_readable(word) for word in overrides])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError(explain(error, command)) from error
     return typed(composed, command)
@@ -65,18 +76,22 @@ def _alone() -> Iterator[None]:
         running.hydra = outer
 
 
-def launch(command: str, arguments: Sequence[str], run: Callable[[Any], float | None]) -> None:
+def launch(command: str, arguments: Sequence[str], run: Callable[[Any], float | None], about: str = "") -> None:
     """Run a command under Hydra's own command line (`-m`, `--cfg job`, `--config-dir`, sweepers, launchers).
 
     Args:
         command: A key of `OPTIONS`.
         arguments: What stands after the command.
         run: The command's function; its return value is what a sweep optimises.
+        about: What the command does, for its help.
 
     Raises:
-        InputError: As for `compose`, and what `run` refuses.
+        InputError: As for `compose`, words that are no settings, and what `run` refuses.
     """
+    if fault := misread(command, arguments):
+        raise InputError(fault)
     register()
+    OmegaConf.register_new_resolver("help_page", lambda groups: _help(command, about, groups), replace=True)
     started = False
 
     def job(config: DictConfig) -> float | None:
@@ -90,11 +105,14 @@ def launch(command: str, arguments: Sequence[str], run: Callable[[Any], float | 
             raise Refusal(str(error)) from error
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed by Hydra
-    shown, sys.argv = sys.argv, [f"querier {command}", *(_added(word) for word in arguments)]
+    shown, sys.argv = sys.argv, [f"querier {command}", *(_readable(word) for word in arguments)]
     try:
         hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=command, version_base="1.3")(job)()
     except Refusal as refusal:
         raise InputError(refusal.text) from refusal
+    except SystemExit as done:  # how Hydra leaves after a help page
+        if done.code:
+            raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if started:  # the command's own fault, with its traceback
             raise
@@ -135,9 +153,13 @@ def typed(config: DictConfig, command: str) -> Any:
         if key not in known:
             raise InputError(unknown_key(key, command))
     try:
-        return OmegaConf.to_object(config)
+        options = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise InputError(explain(error, command)) from error
+    for name in FREE_TEXT:
+        if getattr(options, name, None) == STANDS_FOR_MISSING:
+            setattr(options, name, MISSING)
+    return options
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -149,9 +171,51 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _keys(value, f"{prefix}{key}.")
 
 
-def _added(override: str) -> str:
-    """An override of a free mapping, as Hydra wants it: with a leading `++`."""
-    return f"++{override}" if override.startswith(FREE_MAPPINGS) else override
+def _readable(word: str) -> str:
+    """An override as Hydra's grammar takes it: free text in quotes, free mappings with a leading `++`."""
+    name, equals, value = word.partition("=")
+    if not equals or word.startswith("-"):
+        return word
+    if name in FREE_TEXT:
+        return f"{name}={_exactly(value)}" if value else word
+    return f"{'++' if name.startswith(FREE_MAPPINGS) else ''}{name}={_quoted_items(value)}"
+
+
+def _exactly(text: str) -> str:
+    """A text that comes out of Hydra and OmegaConf as it went in."""
+    if text == MISSING:
+        text = STANDS_FOR_MISSING
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # no interpolation; backslashes before one count double
+    return QuotedString(escaped, Quote.single).with_quotes()
+
+
+def _quoted_items(value: str) -> str:
+    """A value, or the items of a list, with quotes around what the grammar takes only so: letters beyond ASCII, `&`.
+
+    What has a meaning in the grammar stays as it is: quotes, functions, mappings, interpolations, escapes.
+    """
+    if not NEEDS_QUOTES.search(value):
+        return value
+    pieces = [found.groups() for found in PIECES.finditer(value)]
+    plain = [text for _, text, _ in pieces if text]
+    if any(re.search(r"[(){}]", text) for text in plain):
+        return value
+    written = []
+    for place, (quoted, text, sign) in enumerate(pieces):
+        beside = pieces[max(place - 1, 0) : place] + pieces[place + 1 : place + 2]
+        alone = all(other[2] and other[2] in "[]," for other in beside)
+        if text and alone and NEEDS_QUOTES.search(text) and not ESCAPED.search(text):
+            bare = text.strip(" \t")
+            text = text.replace(bare, QuotedString(bare, Quote.double).with_quotes())
+        written.append(quoted or text or sign)
+    return "".join(written)
+
+
+def _help(command: str, about: str, groups: Iterable[str]) -> str:
+    """The template of a command's help, with the groups that its root file names and no others."""
+    loader = GlobalHydra.instance().config_loader()
+    found = {str(group): loader.get_group_options(str(group)) for group in groups if "hydra" not in str(group)}
+    return help_page(command, about, {group: choices for group, choices in sorted(found.items()) if choices})
 
 
 def placed(options: Any) -> Any:
@@ -169,6 +233,7 @@ def register() -> None:
     for command, options in OPTIONS.items():
         store.store(name=f"{command}_options", node=options, provider="querier")
     OmegaConf.register_new_resolver("or", _first, replace=True)
+    OmegaConf.register_new_resolver("folder_name", check_name, replace=True)
     OmegaConf.register_new_resolver("of_method", _of_method, replace=True)
     OmegaConf.register_new_resolver("sample_corpus", _sample_corpus, replace=True)
 

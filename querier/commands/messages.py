@@ -1,22 +1,54 @@
-"""What a user reads when Hydra or OmegaConf refuses: what is wrong, what is allowed, what to type."""
+"""What a user reads when Hydra or OmegaConf refuses: what is wrong, what is allowed, what to type; and the help."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from importlib.resources import files
 from typing import Any
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from querier.commands.options import OPTIONS
+from querier.config import Config
 
 QUOTING = (
     "a value with a comma, brackets, quotes or an apostrophe needs quotes of its own inside those of the shell: "
     "'name=\"Ann, the first\"'; a list is 'name=[\"Ann Lee\",Bob]'"
 )
+NEEDS_QUOTES = re.compile(r"[^A-Za-z0-9_/\-\\+.$%*@?|: \t(){}\[\],\"']")  # brackets, commas and quotes may be grammar
+KEY = re.compile(r"[\w.@/:$+~-]+", re.ASCII)
+SIGNS = {"'": "the apostrophe", '"': "the quote", "=": "the equals sign", ",": "the comma"}
+SIGNS.update(dict.fromkeys("()[]{}", "the bracket"))
+# An item of a list: in quotes of its own, or up to the next comma.
+QUOTED = r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
+ITEM = re.compile(rf"[ \t]*({QUOTED}|(?:\\.|[^,])*?)[ \t]*(?:,|$)", re.DOTALL)
+ESCAPED = re.compile(r"\\([][(){}\\:=,\s])")
 
+FLAGS = ("--help", "--hydra-help", "--resolve", "--run", "--multirun", "--shell-completion", "-h", "-m", "-r", "-sc")
+FLAGS_WITH_VALUE = (
+    *("--cfg", "--package", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info"),
+    *("-c", "-p", "-cp", "-cn", "-cd", "-i"),
+)
+BARE = {"ask": "query", "predict": "input", "test": "run", "forget": "querier"}  # what a word alone stands for
+PROSE = ("query", "title")  # whose words are no settings, whatever they are
+
+EXAMPLES = {
+    "prepare": "querier prepare data=jsonl data.path=my_dialogues.jsonl check_only=true",
+    "fit": "querier fit data=sample method=querier name=first",
+    "test": "querier test run=first cold_start=true",
+    "compare": "querier compare data=sample 'methods=[ft,querier]' 'seeds=[0,1,2]'",
+    "predict": "querier predict run=first input=queries.jsonl into=replies.jsonl",
+    "ask": "querier ask run=first query='What makes sourdough sour?' 'queriers=[Ann,Bob]'",
+    "report": "querier report 'runs=[first,second]' into=report.html",
+    "forget": "querier forget run=first querier=Ann",
+    "bench": "querier bench name=step steps=10",
+    "demo": "querier demo",
+}
 
 TYPES = {"Integer": "a whole number", "Float": "a number", "Bool": "true or false"}
 
@@ -30,7 +62,7 @@ def explain(error: Exception, command: str | None = None) -> str:
     """
     cause = _cause(error)
     if isinstance(error, OverrideParseException):
-        return f"cannot read the override {error.override!r}: {QUOTING}"
+        return _unreadable(error.override, command)
     if isinstance(error, MissingConfigException):
         return _missing_file(error)
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
@@ -43,7 +75,7 @@ def explain(error: Exception, command: str | None = None) -> str:
     if "group override must be" in text:
         return f"a group takes the name of one of its files, not a number or a list: {text}"
     if "Ambiguous value" in text:
-        return f"{text.splitlines()[0].rstrip('.')}: {QUOTING}; to run one job for each value, add -m"
+        return _several(text.splitlines()[0].partition("'")[2].rstrip("'"), command)
     group = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if group:
         return unknown_key(group.group(1), command)
@@ -88,6 +120,216 @@ def unknown_key(key: str, command: str | None) -> str:
     beside = [name for name in known if name.rpartition(".")[0] == parent]
     beside = beside or [name for name in known if "." not in name]
     return f"`querier {command}` has no setting `{key}`; there are {', '.join(beside)}"
+
+
+def choices_of(command: str | None) -> dict[str, list[str]]:
+    """The groups that a command takes and what each offers; none for those that only read runs."""
+    if command is None or not issubclass(OPTIONS[command], Config):
+        return {}
+    apart = {"hydra", "local"} | (set() if command == "compare" else {"table"})
+    found = {}
+    for folder in files("querier.conf").iterdir():
+        if folder.is_dir() and folder.name not in apart:
+            found[folder.name] = sorted(
+                file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")
+            )
+    return {group: choices for group, choices in sorted(found.items()) if choices}
+
+
+def shell(word: str) -> str:
+    """A word as a shell takes it."""
+    if re.fullmatch(r"[\w@%+=:,./-]+", word):
+        return word
+    if "'" not in word:
+        return f"'{word}'"
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", word) + '"'
+
+
+def misread(command: str, words: Sequence[str]) -> str | None:
+    """What to say of the first word that is neither a setting nor a flag; None where there is none.
+
+    Args:
+        command: A key of `OPTIONS`.
+        words: What stands after it.
+    """
+    taken = False  # by the flag before it
+    for place, word in enumerate(words):
+        if taken:
+            taken = False
+        elif word.startswith("-") and word != "--":
+            flag, equals, _ = word.partition("=")
+            if not _is_flag(flag, command):
+                return _dashed(command, word, words[place + 1 :])
+            taken = not equals and any(flag == one or _shortens(flag, one) for one in FLAGS_WITH_VALUE)
+        elif word.startswith("=") or ("=" not in word and not word.startswith("~") and word != "--"):
+            return _lone(command, words, place)
+    return None
+
+
+def _is_flag(flag: str, command: str) -> bool:
+    known = any(flag == one or _shortens(flag, one) for one in (*FLAGS, *FLAGS_WITH_VALUE))
+    return known and not (flag.startswith("--") and _knows(command, flag[2:]))  # `--run first` means run=first
+
+
+def _shortens(flag: str, whole: str) -> bool:
+    return len(flag) > len("--c") and whole.startswith(flag)
+
+
+def _knows(command: str, key: str) -> bool:
+    return key in choices_of(command) or key in known_keys(OPTIONS[command]())
+
+
+def _type(command: str | None, key: str) -> str:
+    """How the dataclass writes the type of a setting; empty for no such setting."""
+    *above, last = key.split(".")
+    found: Any = OPTIONS[command]() if command else None
+    for name in above:
+        found = getattr(found, name, None)
+    return next((str(entry.type) for entry in fields(found) if entry.name == last), "") if is_dataclass(found) else ""
+
+
+def _dashed(command: str, word: str, rest: Sequence[str]) -> str:
+    name, equals, value = word.lstrip("-").partition("=")
+    key = name.replace("-", "_")
+    if not _knows(command, key):
+        return (
+            f"`querier {command}` has no flag `{word}`; it has --help, --version, --cfg job, -m and --config-dir; "
+            f"settings are written without dashes: {EXAMPLES[command]}"
+        )
+    following = [one for one in rest if one != "="][:1]
+    if not equals and following and "=" not in following[0] and not following[0].startswith("-"):
+        value = following[0]
+    elif not equals:
+        value = "true" if _type(command, key).startswith("bool") else "..."
+    return f"settings are written without dashes; for `{word}` write {_setting(command, key, value)}"
+
+
+def _setting(command: str, key: str, value: str) -> str:
+    """A setting as a shell takes it, with the brackets of a list."""
+    if _type(command, key).startswith("list") and not value.startswith("["):
+        value = f"[{value}]"
+    return shell(f"{key}={value}")
+
+
+def _lone(command: str, words: Sequence[str], place: int) -> str:
+    """What to say of a word without `=`: what it was meant for, as far as its neighbours tell."""
+    word, before, after = words[place], words[place - 1] if place else "", words[place + 1 : place + 3]
+    key, equals, start = before.partition("=")
+    if before.endswith("=") and not word.startswith("="):
+        return f"a setting has no space at its `=`; write {_setting(command, key, word)}"
+    fell_apart = bool(equals) and _type(command, key).startswith(("str", "list")) and not word.startswith("=")
+    fell_apart = fell_apart and key not in choices_of(command)
+    known = _knows(command, word)
+    if known and not (fell_apart and (key in PROSE or key == word)):
+        if after and after[0].startswith("="):
+            value = after[0][1:] or "".join(after[1:]) or "..."
+            return f"a setting has no space at its `=`; write {_setting(command, word, value)}"
+        if after and "=" not in after[0] and not after[0].startswith("-"):
+            return f"a setting and its value are one word; write {_setting(command, word, after[0])}"
+        choices = choices_of(command).get(word)
+        return f"`{word}` has no value; write {word}=..." + (f" with one of {', '.join(choices)}" if choices else "")
+    if fell_apart:
+        end = next((i for i, one in enumerate(words) if i > place and ("=" in one or one[:1] == "-")), len(words))
+        whole = shell(" ".join([before, *words[place:end]]))
+        return f"`{word}` is no setting; a value with spaces stands in quotes: write {whole}"
+    if command in BARE and not word.startswith("="):
+        return f"`{word}` is no setting; settings are written name=value: {_setting(command, BARE[command], word)}"
+    group = next((group for group, choices in choices_of(command).items() if word in choices), None)
+    example = f"did you mean {group}={word}?" if group else f"e.g. {EXAMPLES[command]}"
+    return f"`{word}` is no setting; settings are written name=value; {example}"
+
+
+def _unreadable(override: str, command: str | None) -> str:
+    """What to say of an override that is no sentence of Hydra's grammar: the sign at fault, and what to write."""
+    key, equals, value = override.lstrip("+").partition("=")
+    if not equals:
+        return f"cannot read the override {override!r}: settings are written name=value"
+    if not KEY.fullmatch(key):
+        return unknown_key(key, command)
+    listed = value.startswith("[")
+    if listed and not value.endswith("]"):
+        return f"cannot read the override {override!r}: a list ends with ]; write {shell(f'{key}={value}]')}"
+    items = _items(value[1:-1]) if listed else [value]
+    if listed and value != "[]" and "" in items:
+        right = shell(f"{key}=[{','.join(filter(None, items))}]")
+        return f"cannot read the override {override!r}: an item of the list is empty; write {right}"
+    faulty = next((item for item in items if not _whole(item) and _fault(item)), None)
+    if faulty is None or (listed and re.search(r"[][{}]", "".join(item for item in items if not _whole(item)))):
+        return f"cannot read the override {override!r}: {QUOTING}"
+    written = ",".join(_in_quotes(item) for item in items)
+    sign, right = _fault(faulty), shell(f"{key}=[{written}]" if listed else f"{key}={written}")
+    return (
+        f"cannot read the override {override!r}: {SIGNS.get(sign, 'the sign')} {sign} in {faulty} needs quotes of its "
+        f"own around the {'item' if listed else 'value'}; write {right}"
+    )
+
+
+def _items(body: str) -> list[str]:
+    found, place = [], 0
+    while place < len(body):
+        match = ITEM.match(body, place)
+        if match is None:
+            break
+        found.append(match.group(1))
+        place = match.end()
+    return found
+
+
+def _whole(item: str) -> bool:
+    """Whether an item of a list stands in quotes from end to end."""
+    return re.fullmatch(QUOTED, item, re.DOTALL) is not None
+
+
+def _fault(item: str) -> str:
+    """The first sign that the grammar does not take outside quotes; empty where it takes all."""
+    found = re.search(r"[][(){},\"']", item) or NEEDS_QUOTES.search(item)
+    return found.group() if found else ""
+
+
+def _in_quotes(item: str) -> str:
+    """An item in quotes where it needs them; those that it has by halves go."""
+    if _whole(item) or not _fault(item):
+        return item
+    bare = item[1:].removesuffix(item[0]) if item[0] in "\"'" else item
+    return str(QuotedString(ESCAPED.sub(r"\1", bare), Quote.double).with_quotes())
+
+
+def _several(override: str, command: str | None) -> str:
+    """What to say of a value with a comma outside quotes and brackets, which stands for several jobs."""
+    key, _, value = override.lstrip("+").partition("=")
+    # Without the quotes around single words, which are ours where they were not typed.
+    value = ",".join(re.sub(r"^\"([^\"',\\]*)\"$", r"\1", item) for item in _items(value))
+    each = f"to run one job for each, add -m: querier {command or 'fit'} {shell(f'{key}={value}')} -m"
+    kind, methods = _type(command, key), shell(f"methods=[{value}]")
+    if key == "method" and _type(command, "methods"):
+        return f"method takes one choice, got {value}; querier {command} names several so: {methods}"
+    if key in choices_of(command):
+        table = f"; for one table of all: querier compare {methods}" if key == "method" else ""
+        return f"{key} takes one choice, got {value}; {each}{table}"
+    if kind.startswith("list"):
+        return f"{key} is a list, got {value} without brackets; write {shell(f'{key}=[{value}]')}"
+    if not kind.startswith("str"):
+        return f"{key} takes one value, got {value}; {each}"
+    right = shell(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
+    return f"{key} takes one value, got {value}; if the comma is part of it, write {right}; {each}"
+
+
+def help_page(command: str, about: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """The help of a command as a template, in which Hydra puts the settings for `$CONFIG`.
+
+    Args:
+        command: A key of `OPTIONS`.
+        about: What it does.
+        groups: Those that it takes, and what each offers.
+    """
+    listed = "".join(f"  {group}: {', '.join(choices)}\n" for group, choices in groups.items())
+    page = (
+        f"querier {command}: {about}\n\n  {EXAMPLES[command]}\n\n"
+        + (f"Groups and their choices (group=choice):\n\n{listed}\n" if listed else "")
+        + "Settings (name=value; those inside another one with a dot: outer.inner=value) and their values:\n\n"
+    )
+    flags = "Flags: -m runs one job for each value of key=1,2; --cfg job shows the settings alone; --version.\n"
+    return f"{page.replace('$', '$$')}$CONFIG\n{flags}"
 
 
 def _missing_file(error: MissingConfigException) -> str:

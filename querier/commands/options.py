@@ -9,15 +9,26 @@ from querier.choices import OnError
 from querier.config import Config, EvaluationConfig
 from querier.errors import InputError, check_range
 from querier.llm_config import LlmConfig
+from querier.run import check_name
 
 
 @dataclass
-class FitOptions(Config):
+class RunOptions(Config):
+    """What the commands share that write a folder of the name `name`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name:
+            check_name(self.name)
+
+
+@dataclass
+class FitOptions(RunOptions):
     """`querier fit`."""
 
 
 @dataclass
-class PrepareOptions(Config):
+class PrepareOptions(RunOptions):
     """`querier prepare`.
 
     Args:
@@ -28,7 +39,7 @@ class PrepareOptions(Config):
 
 
 @dataclass
-class DemoOptions(Config):
+class DemoOptions(RunOptions):
     """`querier demo`.
 
     Args:
@@ -39,7 +50,7 @@ class DemoOptions(Config):
 
 
 @dataclass
-class CompareOptions(Config):
+class CompareOptions(RunOptions):
     """`querier compare`.
 
     Args:

@@ -40,7 +40,23 @@ REJECTED = [
     ("towers.heads=3", "towers.width must be a multiple of towers.heads"),
     ("decoder=pretrained", "needs decoder.path"),
     ("name=a,b", "add -m"),
+    ("name=a,b", """if the comma is part of it, write 'name="a,b"'"""),
+    ("data.path=/tmp/a,b.jsonl", """write 'data.path="/tmp/a,b.jsonl"'"""),
+    ("method=ft,querier", "to run one job for each, add -m: querier fit method=ft,querier -m"),
+    ("method=ft,querier", "for one table of all: querier compare 'methods=[ft,querier]'"),
+    ("data=sample,jsonl", "data takes one choice, got sample,jsonl; to run one job for each, add -m"),
+    ("seed=0,1", "seed takes one value, got 0,1; to run one job for each, add -m"),
+    ("data.responders=Ann,Bob", "write 'data.responders=[Ann,Bob]'"),
     ("data.responders=[O'Neil]", "needs quotes of its own"),
+    ("data.responders=[O'Neil]", """the apostrophe ' in O'Neil"""),
+    ("data.responders=[O'Neil]", 'write "data.responders=[\\"O\'Neil\\"]"'),
+    ("data.responders=[Ann(1),Bob]", """the bracket ( in Ann(1) needs quotes of its own"""),
+    ("data.responders=[Ann(1),Bob]", """write 'data.responders=["Ann(1)",Bob]'"""),
+    ("data.responders=[Ann,,Bob]", "an item of the list is empty; write 'data.responders=[Ann,Bob]'"),
+    ("data.responders=[Ann", "a list ends with ]; write 'data.responders=[Ann]'"),
+    ("größe=1", "no setting `größe`"),
+    ("name=../x", "name=../x must be a folder inside `output`"),
+    ("name=/tmp/x", "name=/tmp/x must be a folder inside `output`"),
 ]
 
 
@@ -75,6 +91,16 @@ def test_a_sweep_refuses_a_bad_value_too(
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "-m", "loss.temperature=5,6"]) == 2
     assert "loss.temperature must be in" in capsys.readouterr().err
+
+
+def test_a_sweep_whose_name_leads_elsewhere_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["fit", "name=../../x", "seed=0,1", "-m"]) == 2
+    assert "must be a folder inside `output`" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
 
 
 def test_wrong_overrides_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from querier.config import Config, DataConfig, EvaluationConfig, OptimConfig, TrainerConfig
 from querier.errors import InputError
-from querier.run import FINISHED, Run, find_run, open_run, place_run, run_digest
+from querier.run import FINISHED, Run, check_name, find_run, open_run, place_run, run_digest
 
 
 def config(tmp_path: Path, **changes: object) -> Config:
@@ -70,6 +70,18 @@ def test_a_name_belongs_to_one_run(tmp_path: Path) -> None:
     open_run(config(tmp_path, name="mine"), "d")
     with pytest.raises(InputError, match="holds another run"):
         open_run(config(tmp_path, name="mine", seed=1), "d")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/tmp/x", ".", "a/.."])
+def test_a_name_that_leads_out_of_the_output_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"must be a folder inside `output`.*output=\.\./elsewhere name=first"):
+        place_run(config(tmp_path / "runs", name=name), "d")
+
+
+@pytest.mark.parametrize("name", ["first", "monday/first", "..first", "Dörte"])
+def test_a_name_may_be_a_folder_in_a_folder(tmp_path: Path, name: str) -> None:
+    assert check_name(name) == name
+    assert place_run(config(tmp_path, name=name), "d").folder == tmp_path / name
 
 
 def test_overwrite_never_removes_a_folder_that_is_no_run(tmp_path: Path) -> None:
