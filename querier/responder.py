@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from querier.data.collate import collate
 from querier.data.history import Histories
 from querier.data.preparation import Prepared
 from querier.data.requests import Exchange, Request, Requests, outside_request
-from querier.errors import InputError
+from querier.errors import InputError, check_range
 from querier.files import atomic_folder
 from querier.llm import Completes
 from querier.llm_config import LlmConfig
@@ -32,6 +33,7 @@ from querier.run import Run
 from querier.types import EncodeTexts, Split, Tokens, move
 
 PARTS = "parts.json"
+STRONGEST = 10.0  # times what was trained
 CARD = """---
 library_name: querier
 ---
@@ -98,7 +100,11 @@ class Responder:
         card = json.loads(path.read_text())
         prepared = Path(card["prepared"])
         if not prepared.is_dir():
-            raise InputError(f"{folder}: its prepared corpus {prepared} is gone; run the same `querier fit` again")
+            words = " ".join(shlex.quote(word) for word in card.get("job") or ["<the settings of the run>"])
+            raise InputError(
+                f"{folder}: its prepared corpus {prepared} is gone; make it again from the same dialogues: "
+                f"querier prepare {words}"
+            )
         module, clusters = load_module(folder / "model")
         here = Run(folder).config()  # with what belongs to this machine
         prompt = replace(module.config.prompt, profiles=here.prompt.profiles)
@@ -143,11 +149,11 @@ class Responder:
             query: What is asked.
             querier: Who asks; a name of the corpus brings that querier's history along.
             history: (query, reply) pairs, oldest first, instead of the corpus's history.
-            strength: 0 answers as to somebody without history, 1 as trained, more exaggerates.
+            strength: 0 answers as to somebody without history, 1 as trained, more, up to 10, exaggerates.
             max_new_tokens: Length limit; default `evaluation.max_new_tokens`.
 
         Raises:
-            InputError: On an empty query.
+            InputError: On an empty query, a history that is not one, or a strength out of range.
         """
         return self.respond_all([query], [querier], [history], strength, max_new_tokens)[0]
 
@@ -160,6 +166,7 @@ class Responder:
         max_new_tokens: int | None = None,
     ) -> list[str]:
         """Replies to several queries in one batch; the arguments as in `respond`, one of each a query."""
+        check_range("strength", strength, 0.0, STRONGEST)
         requests = [self.request(*one) for one in zip(queries, queriers, histories, strict=True)]
         limit = max_new_tokens or self.config.evaluation.max_new_tokens
         return self.module.generate(requests, limit, strength=strength)
@@ -178,7 +185,7 @@ class Responder:
         """
         if not query.strip():
             raise InputError("the query is empty; give some text")
-        past = [Exchange(*pair) for pair in history] if history is not None else self.history_of(querier)
+        past = self.history_of(querier) if history is None else [_exchange(pair) for pair in history]
         return outside_request(
             query, querier, past, self.encode, self.clusters, self.render, self.config, self.prepared, responder
         )
@@ -198,6 +205,11 @@ class Responder:
             dialogues = [corpus.dialogue(int(row)) for row in kept]
             known = [Exchange(one.query, one.reply, one.responder) for one in dialogues]
         return known + self._added.get(querier, [])
+
+    def is_far(self, query: str) -> bool:
+        """Whether a query is farther from its cluster than 99 % of the pool's queries are from theirs."""
+        _, distances = self.clusters.assign(self.encode([query]))
+        return bool(self.clusters.is_far(distances)[0])
 
     def add_history(self, querier: str, query: str, reply: str) -> None:
         """Remember one more exchange of a querier, in this process only."""
@@ -222,6 +234,8 @@ class Responder:
         model = self.module.conditioner
         if model is None:
             raise InputError(f"method {self.config.method} has no vectors of queriers; use a run of method querier")
+        if isinstance(names, str):
+            raise InputError(f"names is a list of names, got the text {names!r}; give [{names!r}]")
         self._check_known(names)
         chunks = []
         for start in range(0, len(names), 64):
@@ -242,6 +256,12 @@ class Responder:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, configuration, clusters and a model card; no history of anybody."""
         save_module(self.module, self.clusters, self.encode.size, Path(folder))
+
+
+def _exchange(pair: Sequence[str]) -> Exchange:
+    if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+        raise InputError(f"history is a list of (query, reply) pairs of texts, oldest first; got {pair!r} in it")
+    return Exchange(*pair)
 
 
 def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Path) -> None:

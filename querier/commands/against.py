@@ -19,15 +19,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from querier.commands.legend import legend
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
-from querier.commands.test import AFTERWARDS, model_digest, number, reads, scored_rows
+from querier.commands.test import model_digest, number, other_settings, own_settings, reads, scored_rows
 from querier.config import EvaluationConfig
 from querier.data.records import Corpus
 from querier.errors import InputError
 from querier.evaluation.evaluate import sample_rows, settings_of
 from querier.evaluation.judge import Arm, Match, judge, prompts, run_matches, swapped_matches
-from querier.evaluation.results import Record, differences
+from querier.evaluation.results import Record, differences, summarise
 from querier.evaluation.scoring import Scorer
 from querier.evaluation.statistics import Value
 from querier.evaluation.swap import Swaps
@@ -39,6 +40,7 @@ from querier.run import Run, find_run, origin, write_json
 
 log = logging.getLogger(__name__)
 
+FEW = 100  # draws for intervals that are not shown
 PAIRED, SAMPLED, JUDGED = 105, 106, 107  # mark the draws: of the differences, of the dialogues to judge, of win rates
 
 ARMS = {
@@ -78,6 +80,7 @@ def run(options: TestOptions) -> None:
     """
     llm = Llm(options.llm) if options.judge else None  # what is missing there is said before any work
     a, b = (find_run(name, options.output) for name in (options.run, options.against))
+    options = replace(options, evaluation=own_settings(a, options.evaluation))
     config = options.evaluation
     check_comparable(a, b, config)
     with Progress() as progress:
@@ -127,10 +130,8 @@ def check_settings(one: Run, config: EvaluationConfig) -> None:
     if not path.is_file():
         return
     found = json.loads(path.read_text(encoding="utf-8"))
-    taken = {name: found["settings"].get(name) for name in settings_of(config) if name not in AFTERWARDS}
-    other = {name: value for name, value in taken.items() if value != settings_of(config)[name]}
-    if other and found["model"] == model_digest(one.model):
-        shown = " ".join(f"evaluation.{name}={'null' if value is None else value}" for name, value in other.items())
+    shown = other_settings(found["settings"], config)
+    if shown and found["model"] == model_digest(one.model):
         raise InputError(
             f"{path} was taken with {shown}; add that here, "
             f"or test it as wanted here first: querier test run={one.folder.name}"
@@ -197,7 +198,7 @@ def write(
 ) -> None:
     """The numbers as JSON; of the judge one line for each match besides, without any text of a querier."""
     config = options.evaluation
-    values = {name: metrics(one, config) for name, one in (("a", pair.a), ("b", pair.b))}
+    values = dict(zip("ab", values_of(pair), strict=True))
     plain: dict[str, Any] = {
         "a": pair.a.folder.name,
         "b": pair.b.folder.name,
@@ -225,10 +226,15 @@ def write(
     write_json(pair.beside("against", config, ".json"), plain)
 
 
-def metrics(one: Run, config: EvaluationConfig) -> dict[str, float | None]:
-    """The values in a run's own results."""
-    found = json.loads(one.results_of(config.split).read_text(encoding="utf-8"))["metrics"]
-    return {name: value["value"] for name, value in found.items()}
+def values_of(pair: Pair) -> list[dict[str, float | None]]:
+    """The metrics of both runs on the dialogues that both have: what the differences are between."""
+    both = {row["id"] for row in pair.rows_a} & {row["id"] for row in pair.rows_b}
+    found = []
+    for rows in (pair.rows_a, pair.rows_b):
+        common = [row for row in rows if row["id"] in both]
+        known = summarise(common, FEW, np.random.default_rng(0))  # the interval is that of the difference
+        found.append({name: value.value for name, value in known.items()})
+    return found
 
 
 def refuse_failures(pair: Pair, arms: Mapping[str, Arm], options: TestOptions) -> None:
@@ -257,13 +263,17 @@ def refuse_failures(pair: Pair, arms: Mapping[str, Arm], options: TestOptions) -
 
 def table(pair: Pair, found: Mapping[str, Value], config: EvaluationConfig) -> Table:
     """Both values, their difference with its interval, Holm's p, and the smallest difference likely to be found."""
-    known = [metrics(one, config) for one in (pair.a, pair.b)]
+    known = values_of(pair)
     title = f"a = {pair.a.folder.name}, b = {pair.b.folder.name}: {len(pair.rows_a)} dialogues, {config.split}"
     shown = narrow(title, "metric", ("a", "b", "a - b", "95 % interval", "Holm p", "mde", "n"))
     for metric, value in found.items():
         difference = "-" if value.value is None else f"{value.value:+.4f}"
         tested = (interval(value), number(value.p), number(value.mde), count(value.n, value.n_failed))
         shown.add_row(metric, *(number(values.get(metric)) for values in known), difference, *tested)
+    shown.caption = (
+        f"{legend(found)}\nHolm p: of no difference, adjusted for the number of metrics; "
+        "mde: the true difference that a test at 5 % finds in 80 % of cases; n: dialogues"
+    )
     return shown
 
 
@@ -288,7 +298,7 @@ def judge_table(arms: Mapping[str, Arm]) -> Table:
 
 def narrow(title: str, first: str, columns: Sequence[str]) -> Table:
     """A table that fits a terminal of 80 letters."""
-    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False)
+    shown = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False, caption_justify="left")
     shown.add_column(first)
     for column in columns:
         shown.add_column(column, justify="right")

@@ -41,6 +41,10 @@ def run(options: AskOptions) -> None:
     read = [min(len(items_of(responder, one)), most) for _, one in asked]
     rows = [(name, count, reply) for (name, _), count, reply in zip(asked, read, replies, strict=True)]
     Console().print(table(options.query, rows))
+    if responder.is_far(options.query):
+        log.info("this query is far from all that the training pool was asked; what is general about it is a guess")
+    if len(rows) > 1 and len({reply for *_, reply in rows}) == 1:
+        log.info("all replies are the same: train longer, or on more dialogues of each querier, if they should differ")
 
 
 def side_by_side(responder: Responder, options: AskOptions, given: Sequence[Pair] | None) -> list[tuple[str, Question]]:
@@ -111,10 +115,10 @@ def read_history(path: str) -> list[Pair]:
 
 def table(query: str, rows: Sequence[tuple[str, int, str]]) -> Table:
     """One row a querier: name, items of history, reply."""
-    shown = Table(title=escape(query), show_lines=True)
+    shown = Table(title=escape(query), show_lines=True, caption="history: items of it that are read")
     shown.add_column("querier")
     shown.add_column("history", justify="right")
     shown.add_column("reply", overflow="fold", ratio=1)
     for name, items, reply in rows:
-        shown.add_row(escape(name), str(items), escape(reply))
+        shown.add_row(escape(name), str(items), escape(reply) if reply.strip() else "(empty)")
     return shown

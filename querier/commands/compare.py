@@ -18,6 +18,7 @@ from rich.table import Table
 
 from querier.commands.compose import compose, job_overrides
 from querier.commands.fit import plain_config, run_fit
+from querier.commands.legend import legend
 from querier.commands.options import CompareOptions
 from querier.commands.prepare import read_corpus
 from querier.commands.progress import Progress
@@ -166,7 +167,7 @@ def table(name: str, found: Comparison) -> Table:
     """
     first = next(iter(found.methods.values()))
     n = max(value.n for value in first.values())
-    shown = Table(title=f"{name}: {n} dialogues, differences to {found.baseline}")
+    shown = Table(title=f"{name}: {n} dialogues, differences to {found.baseline}", caption_justify="left")
     shown.add_column("method", no_wrap=True)
     metrics = [metric for metric in SHOWN if metric in first]
     for metric in metrics:
@@ -174,6 +175,10 @@ def table(name: str, found: Comparison) -> Table:
     for label, values in found.methods.items():
         cells = [_cell(values.get(metric), found.differences.get(label, {}).get(metric)) for metric in metrics]
         shown.add_row(label, *cells)
+    shown.caption = (
+        f"{legend(metrics)}\nIn a cell: the value, its 95 % interval over queriers, the paired difference to "
+        f"{found.baseline}; a star where its interval excludes 0 and all seeds, two at least, share its sign"
+    )
     return shown
 
 

@@ -63,6 +63,8 @@ class FitResult:
 def run(options: FitOptions) -> float | None:
     """Train; returns what a sweep optimises: the best value of `stopping.monitor`."""
     result = run_fit(plain_config(options))
+    if not result.steps and trains(options):
+        log.warning("untrained: not one step was taken; raise trainer.max_epochs or trainer.max_steps")
     log.info(
         "%s: %d steps, %d reply tokens, %s",
         result.run.folder,
@@ -179,9 +181,12 @@ def _train(
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile):
             logger.resume(step)
-    trainer.fit(module, data, ckpt_path=last, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, data, ckpt_path=last, weights_only=True)
+    except SystemExit as ended:
+        if trainer.interrupted:  # Lightning leaves the program at Ctrl-C; what to type next is for the caller to say
+            raise KeyboardInterrupt from ended
+        raise
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     if place.best.is_file() and trainer.checkpoint_callbacks:
         best = torch.load(place.best, map_location="cpu", weights_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ def run(options: ForgetOptions) -> None:
     named = find_run(options.run, options.output)
     caches, runs = found_runs(named, Path(options.output))
     bases = [path.parent for cache in caches if trained_on(cache, options.querier) for path in base_cards(cache)]
+    known = known_queriers(caches)
     saw = [one for one in runs if saw_querier(one, options.querier)]
     done = forget(options.querier, caches)
     files = [one.examples_of(split) for one in runs for split in ("validation", "test")]
@@ -38,6 +40,8 @@ def run(options: ForgetOptions) -> None:
         one.write(forgotten_after_training=int(one.card().get("forgotten_after_training", 0)) + 1)
     if not done.dialogues and not examples:
         searched = ", ".join(map(str, caches))
+        if near := difflib.get_close_matches(options.querier, known, n=3):
+            log.warning("nobody is called %r here; nearest: %s", options.querier, ", ".join(near))
         log.info("nothing about %r is left in %s or in the runs under %s", options.querier, searched, options.output)
     else:
         say_removed(done, examples)
@@ -52,6 +56,12 @@ def found_runs(named: Run, output: Path) -> tuple[list[Path], list[Run]]:
     folders = [Path(one.card()["config"]["cache"]) for one in runs if "config" in one.card()]
     caches = list({folder.resolve(): folder for folder in folders}.values())
     return caches, [one for one in runs if not inside(one.folder, caches)]
+
+
+def known_queriers(caches: Sequence[Path]) -> list[str]:
+    """The names in the prepared corpora of the caches."""
+    folders = [folder for cache in caches for folder in sorted((cache / "prepared").glob("*/corpus"))]
+    return sorted({name for folder in folders for name in Corpus.load(folder).queriers})
 
 
 def inside(path: Path, folders: Sequence[Path]) -> bool:
@@ -98,6 +108,10 @@ def say_left(runs: Sequence[Run], caches: Sequence[Path], output: Path) -> None:
             "remove them there too",
             path,
         )
+    for one in runs:
+        for split in ("validation", "test"):
+            if (path := one.results_of(split)).is_file():
+                log.info("not changed: %s; its numbers may still count the querier's dialogues: test again", path)
     for path in sorted(output.rglob("*.refused.jsonl")):
         if not inside(path, caches):
             log.info("not searched: %s; it holds refused lines as they were read: remove the querier's there", path)

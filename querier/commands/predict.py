@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from querier.choices import OnError
+from querier.commands.ask import known_queriers, nearest
 from querier.commands.options import PredictOptions
 from querier.commands.progress import Progress
 from querier.commands.replies import Question, answer, parse_object, question, read_lines
@@ -42,10 +44,29 @@ def run(options: PredictOptions) -> None:
     )
     write_atomic(into, "".join(f"{line}\n" for line in lines))
     log.info("%d replies in %s", len(replies), into)
+    say_unknown(responder, questions)
     if refused:
         beside = into.with_suffix(".refused.jsonl")
         write_atomic(beside, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in refused))
         log.info("%d lines were refused; they and their reasons are in %s", len(refused), beside)
+
+
+def say_unknown(responder: Responder, questions: Sequence[Question]) -> None:
+    """Warn of names that the run does not know: they were answered as somebody without history."""
+    known = known_queriers(responder)
+    named = [one.querier for one in questions if one.querier is not None and one.history is None]
+    strangers = [name for name in named if name not in set(known)]
+    if strangers:
+        names = list(dict.fromkeys(strangers))
+        shown = ", ".join(f"{name!r}{nearest(name, known)}" for name in names[:3])
+        log.warning(
+            "%d of %d lines name %d queriers whom the run does not know, answered without history: %s%s",
+            len(strangers),
+            len(questions),
+            len(names),
+            shown,
+            ", ..." if len(names) > 3 else "",
+        )
 
 
 def check_writable(into: Path) -> None:

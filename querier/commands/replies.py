@@ -98,9 +98,16 @@ def question(record: Mapping[str, Any]) -> Question:
     history = record.get("history")
     if history is not None and not isinstance(history, list):
         raise InputError(f"field `history` must be a list of query and reply, got {type(history).__name__}")
-    pairs = None if history is None else [exchange(item) for item in history]
+    pairs = None if history is None else [_item(place, item) for place, item in enumerate(history, start=1)]
     querier, responder = (words(record, name, needed=False) or None for name in ("querier", "responder"))
     return Question(words(record, "query"), querier, pairs, responder)
+
+
+def _item(place: int, item: Any) -> Pair:
+    try:
+        return exchange(item)
+    except InputError as error:
+        raise InputError(f"item {place} of `history`: {error}") from error
 
 
 def exchange(item: Any) -> Pair:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from querier.choices import Kind, Profile, Source
+from querier.commands.compose import job_overrides
+from querier.commands.legend import legend
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
 from querier.config import Config, EncoderConfig, EvaluationConfig
@@ -44,6 +48,8 @@ SHOWN = (
     "chrf",
     "embedding_similarity",
     "bert_score",
+    "trait_accuracy",
+    "fact_accuracy",
     "diversity",
     "retrieval_first",
     "retrieval_auc",
@@ -65,17 +71,23 @@ def run(options: TestOptions) -> None:
         against.run(options)
         return
     found = find_run(options.run, options.output)
+    config = own_settings(found, options.evaluation)
+    say_replaced(found, config)
     with Progress() as progress:
         result = run_test(
             found,
-            options.evaluation,
+            config,
             progress,
             cold_start=options.cold_start,
             dependence=options.dependence,
             bertscore=options.bertscore,
         )
     Console().print(table(found.folder.name, result))
-    split = options.evaluation.split
+    split = config.split
+    for reason, count in result.excluded.get("main", {}).items():
+        log.info("left out: %d dialogues (%s)", count, reason)
+    if result.cold_start:
+        log.info("the curves over the number of history items stand in results.json; `querier report` draws them")
     log.info("written to %s and %s", found.results_of(split), found.examples_of(split))
     failed = result.counts["n_failed"]
     if failed and not options.allow_failed:
@@ -83,6 +95,30 @@ def run(options: TestOptions) -> None:
             f"{failed} of {result.counts['n']} dialogues could not be scored or answered; "
             f"{found.examples_of(split)} says why (allow_failed=true accepts that)"
         )
+
+
+def own_settings(run: Run, given: EvaluationConfig) -> EvaluationConfig:
+    """What a command line says of the evaluation; what it is silent about is as the run was configured."""
+    said = {word.split("=")[0].lstrip("+") for word in job_overrides() or [] if word.startswith("evaluation.")}
+    own = run.config().evaluation
+    names = {one.name for one in fields(EvaluationConfig)} - {name.removeprefix("evaluation.") for name in said}
+    return replace(given, **{name: getattr(own, name) for name in names})
+
+
+def say_replaced(run: Run, config: EvaluationConfig) -> None:
+    """Log that results which were taken otherwise are replaced."""
+    path = run.results_of(config.split)
+    if not path.is_file():
+        return
+    if shown := other_settings(json.loads(path.read_text(encoding="utf-8"))["settings"], config):
+        log.info("replacing %s, which was taken with %s", path, shown)
+
+
+def other_settings(taken: Mapping[str, Any], config: EvaluationConfig) -> str:
+    """The settings of results where they are not those of `config`, as one would type them; empty where all agree."""
+    wanted = {name: value for name, value in settings_of(config).items() if name not in AFTERWARDS}
+    other = {name: taken.get(name) for name, value in wanted.items() if taken.get(name) != value}
+    return " ".join(f"evaluation.{name}={'null' if value is None else value}" for name, value in other.items())
 
 
 def run_test(
@@ -173,7 +209,8 @@ def model_digest(folder: Path) -> str:
 
 def table(name: str, result: Result) -> Table:
     """The main numbers: all held-out dialogues, those of seen and those of unseen queriers."""
-    shown = Table(title=f"{name}: {result.counts['n']} dialogues of {result.counts['queriers']} queriers")
+    title = f"{name}: {result.counts['n']} dialogues of {result.counts['queriers']} queriers"
+    shown = Table(title=title, caption_justify="left")
     shown.add_column("metric")
     for column in ("all", "95 % interval", "seen", "unseen"):
         shown.add_column(column, justify="right")
@@ -184,6 +221,7 @@ def table(name: str, result: Result) -> Table:
         parts = [result.metrics.get(metric + suffix) for suffix in ("_seen", "_unseen")]
         interval = f"{number(value.low)} to {number(value.high)}"
         shown.add_row(metric, number(value.value), interval, *(number(part.value) if part else "-" for part in parts))
+    shown.caption = legend(metric for metric in SHOWN if metric in result.metrics)
     return shown
 
 

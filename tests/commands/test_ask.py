@@ -10,6 +10,7 @@ import pytest
 
 from querier.cli import main
 from querier.data.requests import outside_request
+from querier.module import QuerierModule
 
 
 def test_queriers_stand_side_by_side(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +75,14 @@ def test_who_answers_is_handed_on(work: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_an_unknown_responder_is_refused_with_the_nearest(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", "run=run", "query=Why?", "responder=asistant"]) == 2
     assert "no responder 'asistant'; nearest: assistant" in capsys.readouterr().err
+
+
+def test_empty_and_equal_replies_are_said(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(QuerierModule, "generate", lambda module, requests, *given, **named: [" "] * len(requests))
+    assert main(["ask", "run=run", "query=How do bees work?"]) == 0
+    shown = capsys.readouterr()
+    assert "(empty)" in shown.out
+    assert "all replies are the same" in shown.err
+    assert "far from all" not in shown.err  # the pool was asked this very question

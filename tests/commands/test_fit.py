@@ -20,6 +20,7 @@ from querier.cli import main
 from querier.commands.compose import compose
 from querier.commands.fit import plain_config, run_fit
 from querier.config import Config
+from querier.module import QuerierModule
 
 
 def settings(folder: Path) -> list[str]:
@@ -125,6 +126,21 @@ def test_bad_data_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["fit", *settings(tmp_path)]) == 2
     assert "log.jsonl:1" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
+
+
+def test_an_interrupted_run_says_how_it_goes_on(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(QuerierModule, "training_step", stop)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert main(["fit", "data.path=log.jsonl", "name=stopped", *FAST]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning leaves it switched off
+    assert "the same command goes on from here" in capsys.readouterr().err
 
 
 @pytest.mark.slow

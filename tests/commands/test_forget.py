@@ -37,6 +37,13 @@ def test_a_second_call_finds_nothing(work: Path, capsys: pytest.CaptureFixture[s
     assert "nothing about 'querier 1' is left" in capsys.readouterr().err
 
 
+def test_a_name_that_is_nobodys_is_told_from_one_that_was_forgotten(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["forget", "run=run", "querier=qerier 3"]) == 0
+    assert "nobody is called 'qerier 3' here; nearest: querier 3" in capsys.readouterr().err
+
+
 def test_a_name_is_needed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["forget", "run=run"]) == 2
     assert "querier is empty" in capsys.readouterr().err

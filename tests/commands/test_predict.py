@@ -32,6 +32,15 @@ def test_fields_stay_and_a_reply_is_added(work: Path) -> None:
     assert found[2]["reply"] == found[3]["reply"]
 
 
+def test_names_that_the_run_does_not_know_are_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strangers = [{"query": "How do bees work?", "querier": name} for name in ("qerier 3", "qerier 3", "Zoe")]
+    write([json.dumps(record) for record in [*GOOD, *strangers]])
+    assert main(["predict", *WORDS]) == 0
+    said = capsys.readouterr().err
+    assert "3 of 7 lines name 2 queriers whom the run does not know" in said
+    assert "'qerier 3'; nearest: querier 3" in said
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -41,7 +50,8 @@ def test_fields_stay_and_a_reply_is_added(work: Path) -> None:
         ('{"query": " "}', "queries.jsonl:2: field `query` is empty"),
         ('{"query": 3}', "queries.jsonl:2: field `query` must be a text, got 3"),
         ('{"query": "q", "history": "x"}', "field `history` must be a list"),
-        ('{"query": "q", "history": [3]}', "a history item is an object"),
+        ('{"query": "q", "history": [3]}', "item 1 of `history`: a history item is an object"),
+        ('{"query": "q", "history": [["a", "b"], {"reply": "c"}]}', "item 2 of `history`: field `query` is missing"),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_written(

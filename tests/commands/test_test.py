@@ -31,6 +31,22 @@ def test_results_name_the_model_and_the_settings(work: Path, capsys: pytest.Capt
     assert "query" not in json.dumps(found["metrics"])
 
 
+def test_what_is_not_said_is_as_the_run_was_configured_and_a_replacement_is_told(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = json.loads((work / "outputs" / "run" / "run.json").read_text())
+    own = card["config"]["evaluation"]
+    assert main(["test", "run=run", "evaluation.limit=9"]) == 0
+    shown = capsys.readouterr()
+    legend = "swap_accuracy_cluster: Swap accuracy, same cluster (share, 0 to 1; higher is better; chance .5)"
+    assert legend in " ".join(shown.out.split())
+    settings = json.loads((work / "outputs" / "run" / "results.json").read_text())["settings"]
+    assert settings["limit"] == 9
+    assert (settings["generate"], settings["max_new_tokens"]) == (own["generate"], own["max_new_tokens"])
+    assert main(["test", "run=run", "evaluation.limit=8", "evaluation.generate=0"]) == 0
+    assert "which was taken with evaluation.limit=9 evaluation.generate=4" in capsys.readouterr().err
+
+
 def test_validation_has_its_own_files_and_batches_are_as_large_as_asked(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,5 +176,20 @@ def test_wrong_folders_and_queries_are_refused(loaded: Responder, runs: Path, tm
     copied = shutil.copytree(runs / "run", tmp_path / "run")
     card = copied / "run.json"
     card.write_text(card.read_text().replace(str(runs.parent / "cache"), str(tmp_path / "gone")))
-    with pytest.raises(InputError, match=r"prepared corpus .* is gone"):
+    with pytest.raises(InputError, match=r"prepared corpus .* is gone; make it again .*: querier prepare"):
         Responder.load(copied)
+
+
+def test_arguments_of_the_wrong_kind_are_refused(loaded: Responder) -> None:
+    with pytest.raises(InputError, match=r"history is a list of \(query, reply\) pairs .* got 'why'"):
+        loaded.respond("how?", history=["why", "so"])  # type: ignore[list-item]  # as it is typed at first
+    with pytest.raises(InputError, match=r"names is a list of names, got the text 'q1'; give \['q1'\]"):
+        loaded.embed_queriers("q1")
+    with pytest.raises(InputError, match="strength must be in"):
+        loaded.respond("how?", strength=20.0)
+
+
+def test_a_query_far_from_the_pool_is_known_as_such(loaded: Responder) -> None:
+    known = loaded.prepared.corpus.dialogue(int(loaded.prepared.pool[0])).query  # type: ignore[union-attr]  # loaded
+    assert not loaded.is_far(known)
+    assert loaded.is_far("zebra quartz violin")
