@@ -239,10 +239,10 @@ class PromptConfig:
 class ConditioningConfig:
     """Who makes something of the querier, and how it reaches the decoder."""
 
-    model: Model = Model.towers
-    faithful: bool = False  # a published method as published, with the faults that its module lists
     kind: Kind = Kind.residual  # learns soonest (EXPERIMENTS.md); servers of prompt embeddings take soft_prompt alone
     rank: int = 16  # of the residual shift
+    model: Model = Model.towers
+    faithful: bool = False  # a published method as published, with the faults that its module lists
 
     def __post_init__(self) -> None:
         check_range("conditioning.rank", self.rank, 1)
