@@ -102,11 +102,12 @@ def _show_messages() -> None:
         logger.addHandler(_ErrorStream())
         logger.setLevel(logging.INFO)
         logger.propagate = False
-        # Lightning greets, advises and reports each of its settings; what matters of it we say ourselves.
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        # Lightning greets, advises and reports each of its settings; what matters of it we say ourselves. Its packages
+        # set their own level when they are imported, the modules that speak do not.
+        for package in ("pytorch", "fabric"):
+            logging.getLogger(f"lightning.{package}.utilities.rank_zero").setLevel(logging.WARNING)
         for text in QUIET:
             warnings.filterwarnings("ignore", message=text)
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # it resumes
 
 
 if __name__ == "__main__":
