@@ -69,16 +69,20 @@ class Progress:
         if self._bars is not None:
             if what not in self._tasks:
                 self._tasks[what] = self._bars.add_task(what, total=total, note=note)
+            if done < total and self._bars.tasks[self._tasks[what]].finished:
+                self._bars.reset(self._tasks[what])  # the same work begins once more, as for the next method
             self._bars.update(self._tasks[what], completed=done, total=total, note=note)
             return
         self._line(what, done, total, note)
 
     def _line(self, what: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
+        if self._said.get(what) == float("inf"):
+            if done >= total:
+                return
+            del self._said[what], self._begun[what]  # the same work begins once more, as for the next method
         begun, first = self._begun.setdefault(what, (now, done))
         if done < total and now - self._said.get(what, begun) < SECONDS_BETWEEN_LINES:
-            return
-        if done >= total and self._said.get(what, 0.0) == float("inf"):
             return
         self._said[what] = float("inf") if done >= total else now
         passed = now - begun

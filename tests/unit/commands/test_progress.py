@@ -38,3 +38,16 @@ def test_nothing_is_shown_where_nothing_is_wanted(caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.9, "1:01"), (3723, "1:02:03")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_the_same_work_is_shown_once_more(caplog: pytest.LogCaptureFixture) -> None:
+    """The second method of a comparison trains under the same word as the first."""
+    with caplog.at_level(logging.INFO, logger="querier"), Progress(console=Console(file=io.StringIO())) as progress:
+        for done in (1, 2, 2, 1, 2):
+            progress("train", done, 2)
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == ["train: 2 of 2"] * 2
+    out = io.StringIO()
+    with Progress(console=Console(file=out, force_terminal=True, width=100)) as progress:
+        for done in (2, 1):
+            progress("train", done, 2)
+    assert "1/2" in out.getvalue().replace(" ", "")
