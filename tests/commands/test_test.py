@@ -38,7 +38,7 @@ def test_what_is_not_said_is_as_the_run_was_configured_and_a_replacement_is_told
     own = card["config"]["evaluation"]
     assert main(["test", "run=run", "evaluation.limit=9"]) == 0
     shown = capsys.readouterr()
-    legend = "swap_accuracy_cluster: Swap accuracy, same cluster (share, 0 to 1; higher is better; chance .5)"
+    legend = "swap_accuracy_cluster: Swap accuracy, same cluster (share, 0 to 1; higher is better; chance 0.5)"
     assert legend in " ".join(shown.out.split())
     settings = json.loads((work / "outputs" / "run" / "results.json").read_text())["settings"]
     assert settings["limit"] == 9

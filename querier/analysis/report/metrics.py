@@ -20,12 +20,14 @@ class Metric:
         label: In words.
         unit: Of its numbers.
         better: `lower` or `higher`; empty where neither is.
+        chance: What a model that knows nothing of the querier comes to; None where that is not known.
     """
 
     name: str
     label: str
     unit: str = SHARE
     better: str = HIGHER
+    chance: float | None = None
 
     @property
     def digits(self) -> int:
@@ -54,20 +56,22 @@ KNOWN = {
         Metric("trait_accuracy", "Traits right"),
         Metric("fact_accuracy", "Fact in the right words"),
         Metric("repeat_rate", "Replies that repeat themselves", SHARE, LOWER),
-        Metric("swap_accuracy_random", "Swap accuracy, random querier"),
-        Metric("swap_accuracy_cluster", "Swap accuracy, same cluster"),
-        Metric("swap_accuracy_contrast", "Swap accuracy, contrast users"),
+        Metric("swap_accuracy_random", "Swap accuracy, random querier", chance=0.5),
+        Metric("swap_accuracy_cluster", "Swap accuracy, same cluster", chance=0.5),
+        Metric("swap_accuracy_contrast", "Swap accuracy, contrast users", chance=0.5),
         Metric("nll_swapped", "NLL, another querier of the cluster", "nats per token", NEITHER),
         Metric("nll_swapped_own", "NLL, true querier, history cut as for the swap", "nats per token", LOWER),
         Metric("nll_empty", "NLL, no history", "nats per token", NEITHER),
         Metric("gain", "Gain over no history", "nats per token"),
-        Metric("diversity", "Distance of replies between queriers less that within one", "1 - ROUGE-L"),
+        Metric("diversity", "Distance of replies between queriers less that within one", "1 - ROUGE-L", chance=0.0),
         Metric("retrieval_first", "Querier found first from the reply"),
-        Metric("retrieval_auc", "Querier found from the reply, AUC"),
+        Metric("retrieval_auc", "Querier found from the reply, AUC", chance=0.5),
         Metric("retrieval_first_gold", "Querier found first from the true reply", SHARE, NEITHER),
-        Metric("retrieval_auc_gold", "Querier found from the true reply, AUC", SHARE, NEITHER),
-        Metric("probe_specific", "Querier found from the specific tower by a linear probe, AUC"),
-        Metric("probe_general", "Querier found from the general tower by a linear probe, AUC", SHARE, LOWER),
+        Metric("retrieval_auc_gold", "Querier found from the true reply, AUC", SHARE, NEITHER, chance=0.5),
+        Metric("probe_specific", "Querier found from the specific tower by a linear probe, AUC", chance=0.5),
+        Metric(
+            "probe_general", "Querier found from the general tower by a linear probe, AUC", SHARE, LOWER, chance=0.5
+        ),
     )
 }
 SWAPS = ("swap_accuracy_random", "swap_accuracy_cluster", "swap_accuracy_contrast")
@@ -101,7 +105,7 @@ def metric(name: str) -> Metric:
     bare = name.removesuffix(WITHOUT)
     found = KNOWN.get(bare) or Metric(bare, bare.replace("_", " "), "", NEITHER)
     label = f"{found.label}, without history" if bare != name else found.label
-    return Metric(name, label, found.unit, found.better)
+    return Metric(name, label, found.unit, found.better, found.chance)
 
 
 def bases(names: list[str]) -> list[str]:

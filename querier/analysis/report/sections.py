@@ -22,12 +22,6 @@ from querier.analysis.report.runs import NOTHING, Comparison, Entry, Number, Rep
 from querier.analysis.report.templates import draw
 
 COLD = {"nll_per_token": None, "gain": 0.0, "swap_accuracy_cluster": 0.5}
-CHANCE = (
-    dict.fromkeys(SWAPS, 0.5)
-    | dict.fromkeys(("retrieval_auc", "probe_specific", "probe_general"), 0.5)
-    | {"diversity": 0.0}
-)
-
 Section = tuple[str, Markup]
 
 
@@ -182,7 +176,7 @@ def _plots(entries: Sequence[Entry], names: Sequence[str]) -> list[tuple[str, di
                 (entry.name, [(entry.name, entry.number(name + end), style(place))])
                 for place, entry in enumerate(entries)
             ]
-            drawn[group] = dots(rows, _ends(numbers), known.unit, known.digits, CHANCE.get(name))
+            drawn[group] = dots(rows, _ends(numbers), known.unit, known.digits, known.chance)
         figures.append((name, drawn))
     return figures
 
