@@ -44,7 +44,9 @@ def test_the_wheel_holds_configuration_and_corpus_and_no_test(wheel: Path) -> No
         if "local" not in path.parts:
             assert f"querier/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in names
     assert {"querier/sample_data/dialogues.jsonl", "querier/sample_data/traits.jsonl"} <= names
-    assert {f"querier/analysis/report{end}" for end in (".html.j2", "_parts.html.j2", ".css", ".js")} <= names
+    beside = [path for path in (ROOT / "querier").rglob("*") if path.suffix in {".j2", ".css", ".js", ".typed"}]
+    assert {path.relative_to(ROOT).as_posix() for path in beside} <= names
+    assert len(beside) > 4
     assert not [name for name in names if name.startswith(("tests/", "conf/", "data/"))]
 
 
