@@ -24,7 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from querier.commands.messages import NEEDS_QUOTES, explain, help_page, known_keys, misread, unknown_key
+from querier.commands.arguments import misread
+from querier.commands.messages import NEEDS_QUOTES, explain, help_page, known_keys, unknown_key
 from querier.commands.options import OPTIONS, FitOptions, PrepareOptions
 from querier.errors import InputError
 from querier.run import check_name

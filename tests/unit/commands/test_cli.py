@@ -11,7 +11,8 @@ import pytest
 
 from querier.cli import COMMANDS, main
 from querier.commands.compose import FREE_TEXT, compose, launch
-from querier.commands.messages import EXAMPLES, choices_of, misread, shell
+from querier.commands.arguments import misread
+from querier.commands.messages import EXAMPLES, choices_of, shell
 from querier.commands.options import OPTIONS
 from querier.config import Config
 
