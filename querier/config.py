@@ -34,6 +34,7 @@ from querier.errors import InputError, check_range
 from querier.llm_config import LlmConfig
 from querier.trainer_config import TrainerConfig
 
+STRONGEST = 10.0  # times what was trained: how far `strength` may exaggerate
 MONITORED = ("val/nll_per_byte", "val/nll_per_token")  # what a validation logs
 
 

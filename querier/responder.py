@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from querier.config import Config, from_plain, to_plain
+from querier.config import STRONGEST, Config, from_plain, to_plain
 from querier.data.collate import collate
 from querier.data.history import Histories
 from querier.data.preparation import Prepared
@@ -33,7 +33,6 @@ from querier.run import Run
 from querier.types import EncodeTexts, Split, Tokens, move
 
 PARTS = "parts.json"
-STRONGEST = 10.0  # times what was trained
 CARD = """---
 library_name: querier
 ---

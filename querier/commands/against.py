@@ -40,6 +40,9 @@ from querier.run import Run, find_run, origin, write_json
 
 log = logging.getLogger(__name__)
 
+Means = dict[str, float | None]
+"""Metrics of one run, by name."""
+
 FEW = 100  # draws for intervals that are not shown
 PAIRED, SAMPLED, JUDGED = 105, 106, 107  # mark the draws: of the differences, of the dialogues to judge, of win rates
 
@@ -86,13 +89,14 @@ def run(options: TestOptions) -> None:
     with Progress() as progress:
         pair = Pair(a, b, *(scored_rows(one, config, progress) for one in (a, b)))
         found = differences(pair.rows_a, pair.rows_b, config.bootstrap, np.random.default_rng([config.seed, PAIRED]))
-    Console().print(table(pair, found, config))
+    values = values_of(pair)
+    Console().print(table(pair, values, found, config))
     arms: dict[str, Arm] = {}
     excluded: dict[str, int] = {}
     if llm is not None:
         with Progress() as progress:
             arms, excluded = judge_pair(pair, options, llm, progress)
-    write(pair, found, options, arms, excluded)
+    write(pair, values, found, options, arms, excluded)
     if arms:
         Console().print(judge_table(arms))
     log.info("written to %s", pair.beside("against", config, ".json"))
@@ -194,18 +198,24 @@ def announce(arms: Mapping[str, Sequence[Match]], config: LlmConfig, llm: Llm) -
 
 
 def write(
-    pair: Pair, found: Mapping[str, Value], options: TestOptions, arms: Mapping[str, Arm], excluded: dict[str, int]
+    pair: Pair,
+    values: Sequence[Means],
+    found: Mapping[str, Value],
+    options: TestOptions,
+    arms: Mapping[str, Arm],
+    excluded: dict[str, int],
 ) -> None:
     """The numbers as JSON; of the judge one line for each match besides, without any text of a querier."""
     config = options.evaluation
-    values = dict(zip("ab", values_of(pair), strict=True))
     plain: dict[str, Any] = {
         "a": pair.a.folder.name,
         "b": pair.b.folder.name,
         "data_digest": pair.a.card().get("data_digest"),
         "models": {name: model_digest(one.model) for name, one in (("a", pair.a), ("b", pair.b))},
         "settings": settings_of(config),
-        "values": {metric: {name: known.get(metric) for name, known in values.items()} for metric in found},
+        "values": {
+            metric: {name: known.get(metric) for name, known in zip("ab", values, strict=True)} for metric in found
+        },
         "differences": {metric: value.to_json() for metric, value in found.items()},
         "origin": origin(),
     }
@@ -226,7 +236,7 @@ def write(
     write_json(pair.beside("against", config, ".json"), plain)
 
 
-def values_of(pair: Pair) -> list[dict[str, float | None]]:
+def values_of(pair: Pair) -> list[Means]:
     """The metrics of both runs on the dialogues that both have: what the differences are between."""
     both = {row["id"] for row in pair.rows_a} & {row["id"] for row in pair.rows_b}
     found = []
@@ -261,15 +271,14 @@ def refuse_failures(pair: Pair, arms: Mapping[str, Arm], options: TestOptions) -
         )
 
 
-def table(pair: Pair, found: Mapping[str, Value], config: EvaluationConfig) -> Table:
+def table(pair: Pair, values: Sequence[Means], found: Mapping[str, Value], config: EvaluationConfig) -> Table:
     """Both values, their difference with its interval, Holm's p, and the smallest difference likely to be found."""
-    known = values_of(pair)
     title = f"a = {pair.a.folder.name}, b = {pair.b.folder.name}: {len(pair.rows_a)} dialogues, {config.split}"
     shown = narrow(title, "metric", ("a", "b", "a - b", "95 % interval", "Holm p", "mde", "n"))
     for metric, value in found.items():
         difference = "-" if value.value is None else f"{value.value:+.4f}"
         tested = (interval(value), number(value.p), number(value.mde), count(value.n, value.n_failed))
-        shown.add_row(metric, *(number(values.get(metric)) for values in known), difference, *tested)
+        shown.add_row(metric, *(number(known.get(metric)) for known in values), difference, *tested)
     shown.caption = (
         f"{legend(found)}\nHolm p: of no difference, adjusted for the number of metrics; "
         "mde: the true difference that a test at 5 % finds in 80 % of cases; n: dialogues"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from querier.choices import OnError
-from querier.config import Config, EvaluationConfig
+from querier.config import STRONGEST, Config, EvaluationConfig
 from querier.errors import InputError, check_range
 from querier.llm_config import LlmConfig
 from querier.run import check_name
@@ -159,7 +159,7 @@ class AnswerOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_range("strength", self.strength, 0.0, 10.0, "1 is as trained")
+        check_range("strength", self.strength, 0.0, STRONGEST, "1 is as trained")
         check_range("max_new_tokens", self.max_new_tokens, 1)
         check_range("temperature", self.temperature, 0.0, 10.0)
         check_range("seed", self.seed, 0)

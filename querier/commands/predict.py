@@ -54,8 +54,9 @@ def run(options: PredictOptions) -> None:
 def say_unknown(responder: Responder, questions: Sequence[Question]) -> None:
     """Warn of names that the run does not know: they were answered as somebody without history."""
     known = known_queriers(responder)
+    names_known = set(known)
     named = [one.querier for one in questions if one.querier is not None and one.history is None]
-    strangers = [name for name in named if name not in set(known)]
+    strangers = [name for name in named if name not in names_known]
     if strangers:
         names = list(dict.fromkeys(strangers))
         shown = ", ".join(f"{name!r}{nearest(name, known)}" for name in names[:3])
