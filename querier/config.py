@@ -35,6 +35,7 @@ from querier.llm_config import LlmConfig
 from querier.trainer_config import TrainerConfig
 
 STRONGEST = 10.0  # times what was trained: how far `strength` may exaggerate
+SWAPS = ("random", "cluster", "contrast")  # where the other querier of a swap comes from
 MONITORED = ("val/nll_per_byte", "val/nll_per_token")  # what a validation logs
 
 
@@ -309,6 +310,7 @@ class EvaluationConfig:
     """How a run is judged (design 7)."""
 
     split: str = "test"
+    swaps: list[str] = field(default_factory=lambda: list(SWAPS))  # which of them
     draws: int = 4  # of each swap
     generate: int = 300  # rows with a generated reply, of seen and of unseen queriers each; 0 for none
     limit: int | None = None  # a seeded sample of so many rows
@@ -320,6 +322,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.split not in ("validation", "test"):
             raise InputError(f"evaluation.split must be validation or test, got {self.split!r}")
+        if not set(self.swaps) <= set(SWAPS) or len(set(self.swaps)) < len(self.swaps):
+            raise InputError(f"evaluation.swaps: each of {', '.join(SWAPS)} at most once, got {self.swaps}")
         for name in ("draws", "max_new_tokens", "batch_size"):
             check_range(f"evaluation.{name}", getattr(self, name), 1)
         if self.limit is not None:

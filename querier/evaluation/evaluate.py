@@ -28,7 +28,7 @@ from querier.types import Dialogue, Split
 TIE = 1e-5  # nats per token: less than this is the arithmetic of another batch, not the querier
 COLD = (0, 1, 2, 4, 8, 16)
 SWAPPED = tuple(f"swap_accuracy_{kind.name.lower()}" for kind in SwapKind)
-ALWAYS = ("nll_per_token", "nll_per_byte", "nll_swapped", "nll_swapped_own", "nll_empty", *SWAPPED)
+FIRST = ("nll_per_token", "nll_per_byte", "nll_swapped", "nll_swapped_own", "nll_empty", *SWAPPED)
 EMPTY = np.zeros(0, dtype=np.int64)
 
 ReplyMetric = Callable[[Dialogue, str], float]
@@ -107,7 +107,8 @@ class _Evaluation:
         # Of the true history, so that the permuted control is judged on the same dialogues as any other run.
         bare = np.array([not len(self.requests.histories.of(int(row), 1)) for row in self.all_rows], dtype=bool)
         rows = self.all_rows[~(unseen & bare)]  # an unseen querier's first words count under cold start only
-        sets = {kind: self.swaps.pairs(kind, rows, self.config.draws) for kind in SwapKind}
+        kinds = [kind for kind in SwapKind if kind.name.lower() in self.config.swaps]
+        sets = {kind: self.swaps.pairs(kind, rows, self.config.draws) for kind in kinds}
         keys = [self.matched[row] for row in rows.tolist()] + [self.empty[row] for row in rows.tolist()]
         keys += [key for found in sets.values() for pair in found.pairs for key in self._keys(pair)]
         self.scorer.add(keys)
@@ -117,7 +118,9 @@ class _Evaluation:
         self._add_replies(records)
         generator = np.random.default_rng([self.config.seed, 101])
         table = list(records.values())
-        metrics = summarise(table, self.config.bootstrap, generator, dict.fromkeys([*ALWAYS, *score_names(table)]))
+        left_out = {name for kind in SwapKind if kind not in kinds for name in columns(kind)}
+        names = [name for name in dict.fromkeys([*FIRST, *score_names(table)]) if name not in left_out]
+        metrics = summarise(table, self.config.bootstrap, generator, names)
         if self.options.dependence:
             metrics |= generated_dependence(self.scorer, self.swaps, table, self.config, generator)
             if self.options.represent is not None:
@@ -164,11 +167,12 @@ class _Evaluation:
         return None if own is None or other is None else wins(own, other)
 
     def _add_swaps(self, records: dict[int, Record], kind: SwapKind, found: SwapSet) -> None:
-        columns: dict[str, Callable[[SwapPair], float | None]] = {f"swap_accuracy_{kind.name.lower()}": self._outcome}
-        if kind is SwapKind.CLUSTER:  # the three likelihoods, on the same dialogues and numbers of items
-            columns["nll_swapped"] = lambda pair: per_token(self.scorer[self._keys(pair)[1]])
-            columns["nll_swapped_own"] = lambda pair: per_token(self.scorer[self._keys(pair)[0]])
-        for name, outcome in columns.items():
+        found_by: tuple[Callable[[SwapPair], float | None], ...] = (
+            self._outcome,
+            lambda pair: per_token(self.scorer[self._keys(pair)[1]]),
+            lambda pair: per_token(self.scorer[self._keys(pair)[0]]),
+        )
+        for name, outcome in zip(columns(kind), found_by, strict=False):  # which may have the first alone
             for row, value in outcomes(found.pairs, outcome).items():
                 records[row]["scores"][name] = value
                 if value is None:
@@ -283,11 +287,18 @@ class _Evaluation:
         return {"main": {"unseen querier without history": first} if first else {}, **excluded}
 
 
+def columns(kind: SwapKind) -> tuple[str, ...]:
+    """The metrics of a swap; that within a cluster has the likelihoods besides, of the other and the true querier."""
+    likelihoods = ("nll_swapped", "nll_swapped_own") if kind is SwapKind.CLUSTER else ()
+    return (f"swap_accuracy_{kind.name.lower()}", *likelihoods)
+
+
 def settings_of(config: EvaluationConfig) -> dict[str, object]:
     """What stands beside every result: under which settings it was taken."""
     return {
         "split": config.split,
         "limit": config.limit,
+        "swaps": list(config.swaps),
         "draws": config.draws,
         "generate": config.generate,
         "max_new_tokens": config.max_new_tokens,

@@ -147,6 +147,21 @@ def test_more_scores_of_a_reply(prepared: Any) -> None:
     assert (result["style_seen"], result["style_unseen"], result["embedding_similarity"]) == (1, 1, 1)
 
 
+def test_the_swaps_that_are_asked_for_and_no_other(prepared: Any) -> None:
+    whole = judge(Reader(), prepared)
+    chosen = judge(Reader(), prepared, EvaluationConfig(bootstrap=200, generate=8, swaps=["cluster"]))
+    assert set(chosen.pairs) == {"cluster"}
+    assert set(whole.metrics) - set(chosen.metrics) == {
+        f"swap_accuracy_{kind}{group}"
+        for kind in ("random", "contrast")
+        for group in ("", "_macro", "_seen", "_unseen")
+    } & set(whole.metrics)
+    for name in ("nll_per_token", "nll_swapped", "nll_swapped_own", "swap_accuracy_cluster", "rouge_l"):
+        assert chosen[name] == whole[name]
+    with pytest.raises(InputError, match="evaluation.swaps: each of random, cluster, contrast"):
+        EvaluationConfig(swaps=["cluster", "neighbour"])
+
+
 def test_no_generation(prepared: Any) -> None:
     result = judge(Reader(), prepared, EvaluationConfig(bootstrap=100, generate=0))
     assert result.counts["n_generated"] == 0
