@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from querier.analysis.report.metrics import KNOWN
+from querier.commands.legend import legend
 from querier.data.describing import describe_clusters, example_anchor, explain_contrast
 from querier.data.preparation import Prepared
 
 SHOWN_CLUSTERS = 6
+OF_WHOM = re.compile("_(seen|unseen|empty_history)$")
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,16 @@ def show_preparation(prepared: Prepared) -> None:
 def show_comparison(summary: dict[str, Any]) -> None:
     """The methods side by side on the test split."""
     methods = summary["methods"]
-    table = Table(title="held-out dialogues; chance of a reply that does not know its querier at the right")
+    measures = list(next(iter(methods.values())))
+    known = [name for name in dict.fromkeys(OF_WHOM.sub("", one) for one in measures) if name in KNOWN]
+    title = "held-out dialogues; chance of a reply that does not know its querier at the right"
+    table = Table(title=title, caption=legend(known), caption_justify="left")
     table.add_column("measure")
     for name in methods:
         table.add_column(name, justify="right")
     table.add_column("chance", justify="right")
     chance = summary["chance"]
-    for measure in next(iter(methods.values())):
+    for measure in measures:
         kind = next((chance[name] for name in chance if measure.startswith(name)), None)
         kind = 0.5 if measure.startswith("swap_accuracy") else kind
         shown = "" if kind is None or measure.startswith("swap_ceiling") else f"{kind:.3f}"

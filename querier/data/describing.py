@@ -100,9 +100,9 @@ def example_anchor(prepared: Prepared) -> int:
 def _why(prepared: Prepared, row: int, cell: int) -> str:
     if cell < 0:
         return "drawn at random among the admissible entries"
-    nearest = f"nearest admissible entry to the centre of cell {cell}"
+    nearest = f"most typical of cell {cell} of such replies"
     own = int(prepared.contrast_users.own_cell[row])
     if own < 0:
-        return f"{nearest}, one of the largest; the anchor's own cell is not known"
-    known = "own cell" if prepared.corpus.split[row] == Split.TRAIN.value else "own cell by earlier replies"
-    return f"{nearest}, anchor's {known} {own} left out"
+        return f"{nearest}, one of the largest; which cell the anchor's replies lie in is not known"
+    known = "reply lies" if prepared.corpus.split[row] == Split.TRAIN.value else "earlier replies lie"
+    return f"{nearest}; the anchor's {known} in cell {own}"

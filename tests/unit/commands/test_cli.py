@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from querier.cli import COMMANDS, main
-from querier.commands.compose import FREE_TEXT, compose, launch
 from querier.commands.arguments import misread
+from querier.commands.compose import FREE_TEXT, compose, launch
 from querier.commands.messages import EXAMPLES, choices_of, shell
 from querier.commands.options import OPTIONS
 from querier.config import Config

@@ -273,7 +273,7 @@ def test_explaining_contrast_users(tmp_path: Path) -> None:
         assert (entry.querier, entry.query, entry.reply) == (dialogue.querier, dialogue.query, dialogue.reply)
         assert entry.cell != own
         assert f"cell {entry.cell}" in entry.why
-        assert f"own cell {own} left out" in entry.why
+        assert f"in cell {own}" in entry.why
     assert len({entry.querier for entry in explained}) == 3
     drawn = prepare(corpus(), WordEncoder(), config(contrast=ContrastConfig(source=Contrast.random, k=3)), tmp_path)
     assert {entry.why for entry in explain_contrast(drawn, example_anchor(drawn))} == {
