@@ -146,3 +146,22 @@ def write_comparison(folder: Path) -> Path:
     ]
     write_lines(folder / "examples.jsonl", rows)
     return folder
+
+
+def write_against(a: Path, b: str, models: tuple[str, str] = ("feedfeedfeedfeed",) * 2, judged: bool = True) -> Path:
+    """What `querier test run=a against=b` leaves in the folder of a."""
+    rates = {"win_rate": number(0.625, n=16, failed=1), "longer_wins": number(0.75)}
+    rates |= {"bytes_first": number(31.0), "bytes_second": number(29.0)}
+    found = {
+        "a": a.name,
+        "b": b,
+        "models": dict(zip("ab", models, strict=True)),
+        "settings": {"split": "test"},
+        "values": {"rouge_l": {"a": 0.5, "b": 0.25}, "nll_empty": {"a": 2.0, "b": None}},
+        "differences": {"rouge_l": number(0.25, p=0.01), "nll_empty": number(None, n=0)},
+    }
+    if judged:
+        found["judge"] = {"model": "<wise> one", "arms": {"runs": {**rates, "n_tied": 3, "n_inconsistent": 2}}}
+    path = a / f"against_{b}.json"
+    path.write_text(json.dumps(found), encoding="utf-8")
+    return path

@@ -19,6 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from querier.analysis.report.pairs import ARMS
 from querier.commands.legend import legend
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
@@ -45,12 +46,6 @@ Means = dict[str, float | None]
 
 FEW = 100  # draws for intervals that are not shown
 PAIRED, SAMPLED, JUDGED = 105, 106, 107  # mark the draws: of the differences, of the dialogues to judge, of win rates
-
-ARMS = {
-    "runs": "a over b",
-    "own_over_swapped": "a on own over other's history",
-    "own_over_swapped_unknown": "same, judge sees no history",
-}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from querier.analysis.figures import COLOURS
-from querier.analysis.report.runs import Curve, Number
+from querier.analysis.report.numbers import Number
+from querier.analysis.report.runs import Curve
 
 WIDTH = 340
 LEFT, RIGHT = 22, 22  # of a dot plot: half a number of its axis

@@ -15,6 +15,7 @@ from querier import __version__
 from querier.analysis.report.examples import examples
 from querier.analysis.report.runs import Report
 from querier.analysis.report.sections import (
+    against,
     all_numbers,
     cold_start,
     comparison,
@@ -35,6 +36,7 @@ SECTIONS: tuple[Section, ...] = (
     runs,
     main_table,
     comparison,
+    against,
     helpfulness,
     dependence,
     cold_start,

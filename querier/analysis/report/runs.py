@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from querier.analysis.report.numbers import NOTHING, Number, damaged, numbers, read_json
+from querier.analysis.report.pairs import Against, read_against
 from querier.errors import InputError
 from querier.run import CARD, Run, find_run
 
@@ -18,43 +19,6 @@ RESULTS, EXAMPLES = "results.json", "examples.jsonl"
 KEYS = ("step", "epoch")  # of metrics.csv; the other columns are curves
 
 Curve = list[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Number:
-    """A measured number; None where nothing was measured.
-
-    Attributes:
-        value: The number.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        n: Dialogues measured.
-        n_failed: Dialogues that could not be.
-        queriers: Queriers measured.
-        mde: Minimum detectable effect.
-        p: Of a difference.
-        sure: Of a difference: its interval excludes 0 and the seeds agree about its sign.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    n_failed: int = 0
-    queriers: int = 0
-    mde: float | None = None
-    p: float | None = None
-    sure: bool = False
-
-    @classmethod
-    def read(cls, found: Mapping[str, Any]) -> Number:
-        """From `results.json`."""
-        numbers = {name: _finite(found.get(name)) for name in ("value", "low", "high", "mde", "p")}
-        counts = {name: int(found.get(name) or 0) for name in ("n", "n_failed", "queriers")}
-        return cls(**numbers, **counts, sure=bool(found.get("sure")))  # type: ignore[arg-type]
-
-
-NOTHING = Number(None)
 
 
 @dataclass(frozen=True)
@@ -113,12 +77,14 @@ class Report:
         title: Of the page.
         entries: Runs and methods in the order in which they were named.
         comparisons: Comparisons among what was named.
+        against: What was left of the runs about each other.
         examples: Dialogues shown at most.
     """
 
     title: str
     entries: list[Entry]
     comparisons: list[Comparison] = field(default_factory=list)
+    against: list[Against] = field(default_factory=list)
     examples: int = 2000
 
     @property
@@ -143,6 +109,7 @@ def gather(names: Sequence[str], output: str, title: str = "", examples: int = 2
     entries: list[Entry] = []
     comparisons: list[Comparison] = []
     folders: list[Path] = []
+    tested: list[tuple[Path, Entry]] = []
     for name in names or [""]:
         folder = comparison_folder(name, output)
         if folder is not None:
@@ -151,13 +118,18 @@ def gather(names: Sequence[str], output: str, title: str = "", examples: int = 2
         else:
             folder = find_run(name, output).folder
             entries.append(read_run(Run(folder)))
+            tested.append((folder, entries[-1]))
         folders.append(folder.resolve())
     if len(set(folders)) < len(folders):
         raise InputError(f"a run is named twice in {', '.join(names)}; name each once")
     shown = title or f"Report: {', '.join(folder.name for folder in folders)}"
     told = _told_apart(entries)
     renamed = {id(old): new for old, new in zip(entries, told, strict=True)}
-    return Report(shown, told, [_renamed(one, renamed) for one in comparisons], examples)
+    runs = [(folder, renamed[id(entry)]) for folder, entry in tested]
+    against = read_against(
+        [folder for folder, _ in runs], [one.name for _, one in runs], [one.results.get("model") for _, one in runs]
+    )
+    return Report(shown, told, [_renamed(one, renamed) for one in comparisons], against, examples)
 
 
 def comparison_folder(name: str, output: str) -> Path | None:
@@ -167,7 +139,7 @@ def comparison_folder(name: str, output: str) -> Path | None:
     for folder in (Path(name), Path(output) / name, Path(output) / "compare" / name):
         if (folder / CARD).is_file():
             return None
-        if (folder / RESULTS).is_file() and "methods" in _json(folder / RESULTS):
+        if (folder / RESULTS).is_file() and "methods" in read_json(folder / RESULTS):
             return folder
     return None
 
@@ -183,15 +155,15 @@ def read_run(run: Run) -> Entry:
         raise InputError(
             f"{run.folder} has no {RESULTS}: nothing was tested yet; `querier test run={run.folder}` first"
         )
-    found = _json(run.results)
+    found = read_json(run.results)
     try:
-        metrics = _numbers(found["metrics"])
+        metrics = numbers(found["metrics"])
         cold_start = {
-            group: {items: _numbers(point) for items, point in curve.items()}
+            group: {items: numbers(point) for items, point in curve.items()}
             for group, curve in (found.get("cold_start") or {}).items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(run.results, error) from error
+        raise damaged(run.results, error) from error
     rest = {key: value for key, value in found.items() if key not in ("metrics", "cold_start")}
     examples = list(_lines(run.examples)) if run.examples.is_file() else []
     return Entry(
@@ -205,7 +177,7 @@ def read_comparison(folder: Path) -> Comparison:
     Raises:
         InputError: A file cannot be read.
     """
-    found = _json(folder / RESULTS)
+    found = read_json(folder / RESULTS)
     examples: dict[str, dict[int, list[dict[str, Any]]]] = {}
     if (folder / EXAMPLES).is_file():
         for row in _lines(folder / EXAMPLES):
@@ -217,12 +189,12 @@ def read_comparison(folder: Path) -> Comparison:
             rows = next(iter(examples.get(method, {}).values()), [])
             results = {"settings": found.get("settings") or {}, "seeds": found.get("seeds") or []}
             entries.append(
-                Entry(method, folder.name, _numbers(values), results, {}, first.card(), read_curves(first), rows)
+                Entry(method, folder.name, numbers(values), results, {}, first.card(), read_curves(first), rows)
             )
-        differences = {method: _numbers(values) for method, values in found["differences"].items()}
+        differences = {method: numbers(values) for method, values in found["differences"].items()}
         return Comparison(folder.name, str(found["baseline"]), list(found.get("seeds") or []), entries, differences)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(folder / RESULTS, error) from error
+        raise damaged(folder / RESULTS, error) from error
 
 
 def read_curves(run: Run) -> dict[str, Curve]:
@@ -238,7 +210,7 @@ def read_curves(run: Run) -> dict[str, Curve]:
                     if name not in KEYS and text:
                         curves.setdefault(name, []).append((step, float(text)))
     except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise _damaged(run.metrics, error) from error
+        raise damaged(run.metrics, error) from error
     return curves
 
 
@@ -262,24 +234,6 @@ def _renamed(one: Comparison, renamed: Mapping[int, Entry]) -> Comparison:
     return replace(one, entries=entries, baseline=names.get(one.baseline, one.baseline), differences=differences)
 
 
-def _numbers(found: Mapping[str, Any]) -> dict[str, Number]:
-    return {name: Number.read(value) for name, value in found.items()}
-
-
-def _finite(value: Any) -> float | None:
-    return None if value is None or not math.isfinite(float(value)) else float(value)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} must hold a JSON object, got a {type(found).__name__}; write it anew")
-    return found
-
-
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
@@ -287,10 +241,5 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
                 row["id"], row["query"], row["querier"], row["gold"], row["scores"].items()
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise _damaged(path, error, f", line {number}") from error
+                raise damaged(path, error, f", line {number}") from error
             yield row
-
-
-def _damaged(path: Path, error: Exception, where: str = "") -> InputError:
-    reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-    return InputError(f"{path}{where}: not as `querier test` writes it ({reason}); test again to write it anew")

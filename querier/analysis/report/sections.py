@@ -18,7 +18,8 @@ from querier.analysis.report.metrics import (
     is_help,
     metric,
 )
-from querier.analysis.report.runs import NOTHING, Comparison, Entry, Number, Report
+from querier.analysis.report.numbers import NOTHING, Number
+from querier.analysis.report.runs import Comparison, Entry, Report
 from querier.analysis.report.templates import draw
 
 COLD = {"nll_per_token": None, "gain": 0.0, "swap_accuracy_cluster": 0.5}
@@ -45,6 +46,18 @@ def comparison(report: Report) -> Section | None:
         return None
     looks = {entry.name: style(place) for place, entry in enumerate(report.entries)}
     return "Differences to the baseline", Markup().join(_compared(one, looks) for one in report.comparisons)
+
+
+def against(report: Report) -> Section | None:
+    """Runs against each other, dialogue by dialogue, and what a judge said; None where nothing of it was left."""
+    if not report.against:
+        return None
+    parts = []
+    for one in report.against:
+        known = list(one.differences)
+        names = [name for name in known if name in MAIN] + [name for name in known if name not in MAIN]
+        parts.append(draw("against", "against.html.j2", one=one, names=names))
+    return "One run against another", Markup().join(parts)
 
 
 def helpfulness(report: Report) -> Section:

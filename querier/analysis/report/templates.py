@@ -41,9 +41,9 @@ def breakable(name: str) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[_+/.])(?=.)", name))
 
 
-def draw(part: str, **values: Any) -> Markup:
-    """A macro of `parts.html.j2` with its values: HTML in which they are escaped."""
-    drawn: Markup = getattr(templates().get_template("parts.html.j2").module, part)(**values)
+def draw(part: str, source: str = "parts.html.j2", **values: Any) -> Markup:
+    """A macro of a template with its values: HTML in which they are escaped."""
+    drawn: Markup = getattr(templates().get_template(source).module, part)(**values)
     return drawn
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from lxml import html
-from made_runs import card, examples, number, write_comparison, write_lines, write_run
+from made_runs import card, examples, number, write_against, write_comparison, write_lines, write_run
 from markupsafe import Markup
 
 from querier.analysis.report.figures import scale, style, thinned
@@ -298,6 +298,42 @@ def test_equal_names_are_told_apart(output: Path) -> None:
     assert names == ["outputs/querier", "sweep/querier", "ft", "small/querier", "querier+no_gate"]
     assert set(report.comparisons[0].differences) == {"small/querier", "querier+no_gate"}
     assert "Δ" in text(section(html.fromstring(render(report)), "comparison"))
+
+
+def test_what_two_runs_and_a_judge_came_to_is_shown(output: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_run(output / name)
+    write_against(output / "a", "b")
+    write_against(output / "a", "c", judged=False)
+    page = page_of(["a", "b"], output)
+    found = section(page, "against")
+    assert [text(one) for one in found.xpath(".//h3")] == ["a = a, b = b"]  # c is not on the page
+    numbers, judge = found.xpath(".//table")
+    row = [text(cell) for cell in numbers.xpath("./tbody/tr[1]/*")]
+    assert row[0].startswith("ROUGE-L")
+    assert row[1:] == ["0.500", "0.250", "Δ +0.250 [+0.200, +0.300] p 0.010 n 40, failed 0", "0.070"]
+    assert text(numbers.xpath("./tbody/tr[2]/*[3]")[0]) == "–"  # nothing was measured of b
+    cells = [text(cell) for cell in judge.xpath("./tbody/tr[1]/*")]
+    assert cells == [
+        "a over b",
+        "0.625 [0.575, 0.675] n 16, failed 1",
+        "3 (2)",
+        "0.750 [0.700, 0.800] n 40, failed 0",
+        "31 / 29",
+    ]
+    assert "Judged by <wise> one" in text(found)
+    assert "anew since" not in text(found)
+    assert "against" not in [one.get("id") for one in page_of(["a"], output).xpath("//section")]
+
+
+def test_a_pair_of_older_weights_is_told(output: Path) -> None:
+    for name in ("a", "b"):
+        write_run(output / name)
+    write_against(output / "a", "b", models=("feedfeedfeedfeed", "0123456789abcdef"))
+    assert "querier test run=a against=b compares them again" in text(section(page_of(["a", "b"], output), "against"))
+    (output / "a" / "against_b.json").write_text('{"b": "b"}')
+    with pytest.raises(InputError, match="against_b.json: not as `querier test` writes it"):
+        gather(["a", "b"], str(output))
 
 
 # what is refused
