@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -76,6 +77,18 @@ def _replace_folder(new: Path, path: Path) -> None:
             os.rename(old, path)
         raise InputError(_unwritable(path, error)) from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that could not be made or written to, before any work is done for it; makes nothing.
+
+    Raises:
+        InputError: When it or the nearest folder above it is a file or may not be written to.
+    """
+    standing = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    reason = errno.ENOTDIR if not standing.is_dir() else 0 if os.access(standing, os.W_OK | os.X_OK) else errno.EACCES
+    if reason:
+        raise InputError(_unwritable(folder, OSError(reason, os.strerror(reason))))
 
 
 def _make_folder(folder: Path) -> None:

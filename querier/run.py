@@ -24,7 +24,7 @@ from typing import Any
 from querier import __version__
 from querier.config import Config, from_plain, to_plain
 from querier.errors import InputError
-from querier.files import write_atomic
+from querier.files import check_place, write_atomic
 
 CARD = "run.json"
 RUNNING, FINISHED = "running", "finished"
@@ -149,10 +149,11 @@ def place_run(config: Config, data_digest: str) -> Run:
 
     Raises:
         InputError: The run is finished, or its name belongs to another one, and `overwrite` is not set; or the name
-            leads out of `output`.
+            leads out of `output`; or the folder could not be written.
     """
     digest = run_digest(config, data_digest)
     run = Run(Path(config.output) / check_name(config.name or f"{config.method}-{digest}"))
+    check_place(run.folder)
     card = run.card()
     if config.overwrite:
         if not card and run.folder.exists() and any(run.folder.iterdir()):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from querier.errors import InputError
-from querier.files import atomic_folder, write_atomic
+from querier.files import atomic_folder, check_place, write_atomic
 
 
 class Killed(Exception):
@@ -49,6 +49,18 @@ def test_folder_stays_as_it_was_after_an_error(tmp_path: Path) -> None:
         interrupted()
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["one"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_place_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_place(tmp_path / "new" / "folder")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(InputError, match=r"cannot be written \(Not a directory\); give a folder"):
+            check_place(place)
+    monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may write anywhere
+    with pytest.raises(InputError, match=r"new: cannot be written \(Permission denied\)"):
+        check_place(tmp_path / "new")
 
 
 def test_refuses_a_place_that_cannot_be_written(tmp_path: Path) -> None:
