@@ -5,7 +5,8 @@ A table stands between two comments, of which the first says where its numbers c
     <!-- comparison results/scotus.json nll_per_byte rouge_l swap_accuracy_cluster -->
     <!-- end -->
 
-`comparison` takes what `querier compare` left (metrics named after the file), `demo` what `querier demo` left.
+`comparison` takes what `querier compare` left (metrics named after the file), `demo` what `querier demo` left, and
+`cold_start` what `querier test cold_start=true` left.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from querier.errors import InputError
 
-BLOCK = re.compile(r"(<!-- (comparison|demo) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (comparison|demo|cold_start) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 FINE = ("nll_per_byte",)  # four decimals
 DEMO = {
     "trait_accuracy_seen": "traits right, seen queriers",
@@ -90,11 +91,31 @@ def demo(found: dict[str, Any], _: Sequence[str]) -> list[str]:
     return lines
 
 
-TABLES: dict[str, Callable[[dict[str, Any], Sequence[str]], list[str]]] = {"comparison": comparison, "demo": demo}
+def cold_start(found: dict[str, Any], metrics: Sequence[str]) -> list[str]:
+    """Each metric at each number of history items, for seen and for unseen queriers, with its 95 % interval."""
+    curves = found["cold_start"]
+    items = list(dict.fromkeys(item for curve in curves.values() for item in curve))
+    lines = _head(["items read", *items])
+    for metric in metrics:
+        for group, curve in curves.items():
+            cells = [_cell(metric, curve.get(item, {}).get(metric), None) for item in items]
+            lines.append(_row([f"{metric.replace('_', ' ')}, {group}", *cells]))
+    for group, curve in curves.items():
+        counts = [str(curve[item][metrics[0]]["n"]) if item in curve else "–" for item in items]
+        lines.append(_row([f"dialogues, {group}", *counts]))
+    failed = sum(value["n_failed"] for curve in curves.values() for point in curve.values() for value in point.values())
+    return [*lines, "", f"n_failed {failed}."]
+
+
+TABLES: dict[str, Callable[[dict[str, Any], Sequence[str]], list[str]]] = {
+    "comparison": comparison,
+    "demo": demo,
+    "cold_start": cold_start,
+}
 
 
 def _cell(name: str, value: dict[str, Any] | None, difference: dict[str, Any] | None) -> str:
-    if value is None:
+    if value is None or value["value"] is None:
         return "–"
     text = f"{_number(name, value['value'])} [{_number(name, value['low'])}, {_number(name, value['high'])}]"
     if difference is None or difference["value"] is None:

@@ -1,15 +1,16 @@
 """`python -m querier.commands.tables`: what `results/` keeps, and the tables of README.md and EXPERIMENTS.md.
 
 ... tables README.md EXPERIMENTS.md                    write the tables of these files from results/
-... tables keep <results.json> <into> <metric> ...     keep some metrics of a comparison
+... tables keep <results.json> <into> <metric> ...     keep some metrics of a comparison, or of a run's cold start
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from querier.analysis.markdown import fill
 from querier.files import write_atomic
@@ -26,13 +27,19 @@ def main(words: Sequence[str]) -> None:
 
 
 def keep(source: Path, into: Path, metrics: Sequence[str]) -> None:
-    """Keep these metrics of what `querier compare` left, with everything that says how they were taken."""
+    """Keep these metrics of what `compare`, or `test cold_start=true`, left, and all that says how they were taken."""
     found = json.loads(source.read_text(encoding="utf-8"))
-    for part in ("methods", "differences"):
-        found[part] = {
-            method: {name: values[name] for name in metrics if name in values} for method, values in found[part].items()
-        }
-    write_json(into, found)
+    if "methods" in found:
+        kept = {part: chosen(found[part], metrics) for part in ("methods", "differences")}
+    else:
+        kept = {"cold_start": {group: chosen(curve, metrics) for group, curve in found["cold_start"].items()}}
+        del found["metrics"]  # of the whole history: other files have them
+    write_json(into, {**found, **kept})
+
+
+def chosen(table: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """These metrics of each row."""
+    return {row: {name: values[name] for name in metrics if name in values} for row, values in table.items()}
 
 
 if __name__ == "__main__":

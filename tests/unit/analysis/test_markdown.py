@@ -55,6 +55,23 @@ def test_a_comparison(tmp_path: Path, sure: bool, mark: str) -> None:
     assert fill(filled, tmp_path) == filled
 
 
+def test_cold_start(tmp_path: Path) -> None:
+    point = {"gain": value(0.25)}
+    curves = {"seen": {"0": {"gain": {**value(0.5), "value": None}}, "all": point}, "unseen": {"all": point}}
+    (tmp_path / "r.json").write_text(json.dumps({"cold_start": curves}), encoding="utf-8")
+    filled = fill("<!-- cold_start r.json gain -->\n<!-- end -->\n", tmp_path)
+    assert filled.splitlines()[1:-1] == [
+        "| items read | 0 | all |",
+        "|---|---|---|",
+        "| gain, seen | – | .250 [.150, .350] |",
+        "| gain, unseen | – | .250 [.150, .350] |",
+        "| dialogues, seen | 50 | 50 |",
+        "| dialogues, unseen | – | 50 |",
+        "",
+        "n_failed 3.",
+    ]
+
+
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="which is not under"):
         fill("<!-- comparison r.json rouge_l -->\n<!-- end -->", tmp_path)

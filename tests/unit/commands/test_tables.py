@@ -27,3 +27,13 @@ def test_some_metrics_are_kept(tmp_path: Path) -> None:
     page.write_text("<!-- comparison some.json rouge_l -->\n<!-- end -->\n")
     main([str(page)])
     assert ".500 [.400, .600]" in page.read_text()
+
+
+def test_the_cold_start_of_a_run_is_kept_alone(tmp_path: Path) -> None:
+    value = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "n_failed": 0, "queriers": 4}
+    curves = {"seen": {"0": {"gain": value, "nll_per_token": value}}}
+    found = {"metrics": {"rouge_l": value}, "cold_start": curves, "settings": {"draws": 1}}
+    (tmp_path / "all.json").write_text(json.dumps(found))
+    main(["keep", str(tmp_path / "all.json"), str(tmp_path / "some.json"), "gain"])
+    kept = json.loads((tmp_path / "some.json").read_text())
+    assert kept == {"cold_start": {"seen": {"0": {"gain": value}}}, "settings": {"draws": 1}}
