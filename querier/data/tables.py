@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,24 @@ from querier.errors import InputError
 
 BATCH = 4_096  # rows of a Parquet file that are held in memory at once
 PARTS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
-SEPARATORS = (";", "\t", "|")  # of tables that are not separated by commas
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 OPTIONAL = ("responder", "time", "scene", "item", "split", "turns", "query", "reply")
 
 
 def read_csv(config: DataConfig, notes: list[str]) -> Iterator[Source]:
-    """The rows of a CSV file with a header, or of all `*.csv` of a folder.
+    """The rows of a CSV file with a header, or of all `*.csv` of a folder, separated as the header is.
 
     All cells are text: `time` is read as a whole number, `turns` as JSON, and an empty cell counts as absent.
     """
     names = {config.fields.get(field, field): field for field in ("time", "turns", *OPTIONAL)}
     for path in files_of(config.path, ".csv"):
         faults: dict[int, str] = {}
-        rows = csv.reader(_lines(path, faults))
+        lines = _lines(path, faults)
+        start = list(islice(lines, 1))
+        separator = next((sign for sign in SEPARATORS if sign in "".join(start)), ",")
+        if separator != ",":
+            notes.append(f"{path}: separated by {SEPARATORS[separator]}, as its first line is")
+        rows = csv.reader(chain(start, lines), delimiter=separator)
         header: list[str] | None = None
         before = 0
         for row, fault in _rows(rows):
@@ -45,7 +50,8 @@ def read_csv(config: DataConfig, notes: list[str]) -> Iterator[Source]:
             text = json.dumps(row, ensure_ascii=False)
             if not fault and len(row) != len(header):
                 fault = (
-                    f"{counted(len(row), 'cell')}, but the header has {len(header)}; put cells with commas into quotes"
+                    f"{counted(len(row), 'cell')}, but the header has {len(header)}; put cells with "
+                    f"{SEPARATORS[separator]} into quotes"
                 )
             record = {} if fault else _cells(dict(zip(header, row, strict=True)), names)
             yield Source(str(path), first, text, record, fault)
@@ -133,14 +139,6 @@ def _header(row: list[str], fault: str, path: Path, line: int) -> list[str]:
         raise InputError(f"{path}:{line}: a JSON object, where a CSV file names its fields; read it with data=jsonl")
     if fault and (do := other_reader(path, "csv")):
         raise InputError(f"{path}:{line}: {fault}{do}")
-    separator = next((sign for sign in SEPARATORS if len(row) == 1 and sign in row[0]), "")
-    if separator:
-        shown = repr(separator)
-        raise InputError(
-            f"{path}:{line}: the separator looks like {shown}, but only commas are read; save the table with commas, "
-            'or convert it: python -c "import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, '
-            f'delimiter={shown}))" < {shlex.quote(str(path))} > with_commas.csv'
-        )
     twice = sorted({name for name in row if row.count(name) > 1})
     if fault or twice or not any(row):
         reason = fault or (f"the header names {twice} twice" if twice else "the header is empty")
