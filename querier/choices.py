@@ -15,6 +15,15 @@ class Reader(Choice):
     parquet = "parquet"
     huggingface = "huggingface"
     mqdialog = "mqdialog"
+    lamp = "lamp"
+    longlamp = "longlamp"
+    reviews = "reviews"
+
+
+class Filters(Choice):
+    none = "none"
+    min_reviewers_4 = "min_reviewers_4"  # items that four other queriers reviewed
+    dpl = "dpl"
 
 
 class SplitBy(Choice):

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from querier.choices import (
     Contrast,
     DecoderKind,
     Distil,
     Fusion,
-    History,
     Kind,
     Model,
-    OnError,
     Order,
-    Pool,
     Profile,
-    Reader,
     Retrieval,
     Schedule,
     Source,
-    SplitBy,
     SwapForm,
     Train,
 )
+from querier.data_config import DataConfig
 from querier.errors import InputError, check_range
 from querier.llm_config import LlmConfig
 from querier.trainer_config import TrainerConfig
@@ -37,30 +33,6 @@ from querier.trainer_config import TrainerConfig
 STRONGEST = 10.0  # times what was trained: how far `strength` may exaggerate
 SWAPS = ("random", "cluster", "contrast")  # where the other querier of a swap comes from
 MONITORED = ("val/nll_per_byte", "val/nll_per_token")  # what a validation logs
-
-
-@dataclass
-class DataConfig:
-    """Where the dialogues come from and how they are split (design 3)."""
-
-    reader: Reader = Reader.jsonl
-    path: str = ""  # a file, a folder, or a hub name; `data=sample` fills it in
-    fields: dict[str, str] = field(default_factory=dict)  # field -> name in the file, e.g. {time: order}
-    responders: list[str] | None = None  # limits examples, not histories
-    split: SplitBy = SplitBy.time
-    split_seed: int = 0
-    unseen: Any = 0.0  # a share of the queriers or a list of their names
-    pool: Pool = Pool.shared
-    history: History = History.own
-    on_error: OnError = OnError.refuse
-    limit: int | None = None  # a seeded sample of so many training dialogues
-
-    def __post_init__(self) -> None:
-        if isinstance(self.unseen, (int, float)):
-            check_range("data.unseen", self.unseen, 0.0, 0.9, "a share of the queriers, or a list of names")
-        if self.limit is not None:
-            check_range("data.limit", self.limit, 1)
-        check_range("data.split_seed", self.split_seed, 0)
 
 
 @dataclass
@@ -382,6 +354,7 @@ def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
         InputError: On a key that `kind` does not know.
     """
     example = asdict(kind())
+    hints = get_type_hints(kind)
     unknown = set(plain) - set(example)
     if unknown:
         raise InputError(f"{kind.__name__} has no field {sorted(unknown)}; it has {sorted(example)}")
@@ -393,6 +366,8 @@ def from_plain(kind: type[Any], plain: dict[str, Any]) -> Any:
             values[name] = from_plain(type(now), value)
         elif isinstance(now, Enum):
             values[name] = type(now)[value]
+        elif get_origin(hints[name]) is dict and is_dataclass(get_args(hints[name])[1]):
+            values[name] = {key: from_plain(get_args(hints[name])[1], one) for key, one in value.items()}
         else:
             values[name] = value
     return kind(**values)

@@ -21,7 +21,6 @@ from querier.config import (
     ConditioningConfig,
     Config,
     ContrastConfig,
-    DataConfig,
     DecoderConfig,
     EncoderConfig,
     EvaluationConfig,
@@ -32,6 +31,7 @@ from querier.config import (
     TowersConfig,
 )
 from querier.data.datamodule import QuerierData
+from querier.data_config import DataConfig
 from querier.methods.registry import build_conditioner, fit_conditioner
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule

@@ -31,7 +31,10 @@ RUNNING, FINISHED = "running", "finished"
 
 # Where things lie and what is shown or measured afterwards does not change what is trained.
 APART = ("name", "output", "cache", "overwrite", "evaluation", "logger")
-DATA_APART = ("path", "reader", "fields", "on_error", "split", "split_seed", "unseen", "responders", "limit")
+DATA_APART = (
+    *("path", "reader", "fields", "items", "filters", "task", "tasks"),
+    *("on_error", "split", "split_seed", "unseen", "responders", "limit"),
+)
 TRAINER_APART = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "default_root_dir")
 PACKAGES = ("torch", "lightning", "transformers", "peft", "faiss-cpu", "hydra-core", "numpy")
 

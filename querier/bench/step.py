@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from querier.choices import Kind, SplitBy, Train
-from querier.config import Config, DataConfig, DecoderConfig
+from querier.config import Config, DecoderConfig
 from querier.data.collate import TrainingBatches
 from querier.data.embeddings import Progress
 from querier.data.history import Histories
@@ -29,6 +29,7 @@ from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.data.sampler import BatchOrder
 from querier.data.splits import split
+from querier.data_config import DataConfig
 from querier.methods.prompts import renderer
 from querier.methods.registry import build_conditioner, fit_conditioner
 from querier.models.decoder import Decoder

@@ -41,6 +41,10 @@ WIDE = 160  # letters
 SHOWN = (
     "nll_per_byte",
     "rouge_l",
+    "accuracy",
+    "f1",
+    "mae",
+    "rmse",
     "trait_accuracy_unseen",
     "fact_accuracy_unseen",
     "swap_accuracy_random",
@@ -132,7 +136,7 @@ def write_results(
 ) -> None:
     """The table as JSON: numbers and names of methods, no text of anybody and no path."""
     plain = {key: value for key, value in to_plain(plain_config(options)).items() if key not in APART}
-    plain["data"] = {key: value for key, value in plain["data"].items() if key != "path"}
+    plain["data"] = {key: value for key, value in plain["data"].items() if key not in ("path", "items")}
     write_json(
         folder / "results.json",
         {

@@ -8,11 +8,12 @@ from pathlib import Path
 from querier.choices import OnError
 from querier.commands.options import PrepareOptions
 from querier.commands.progress import Progress
-from querier.config import Config, DataConfig
+from querier.config import Config
 from querier.data.parsing import counted
 from querier.data.preparation import Prepared, prepare
 from querier.data.readers import Refused, check, read, split_reading, write_refused
 from querier.data.records import Corpus
+from querier.data_config import DataConfig
 from querier.errors import InputError
 from querier.models.encoder import SentenceEncoder
 from querier.types import EncodeTexts

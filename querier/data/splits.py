@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from querier.choices import SplitBy
-from querier.config import DataConfig
 from querier.data.parsing import counted, nearest_first
 from querier.data.records import UNSPLIT, Corpus
+from querier.data_config import DataConfig
 from querier.errors import InputError
 from querier.types import Split
 
