@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from querier.choices import SplitBy
-from querier.config import DataConfig
 from querier.data.parsing import counted
-from querier.data.sources import Source, check_exists, open_bytes
+from querier.data.sources import Source, check_exists, read_json
+from querier.data_config import DataConfig
 from querier.errors import InputError
 
 SHARE_OF_VALIDATION = 0.1  # of the published training runs: the layout has no validation part
@@ -79,7 +79,7 @@ def _files(root: Path) -> list[tuple[Path, str]]:
 def _read(path: Path, part: str) -> Iterator[_Item]:
     pairs = _pairs(path.parent.parent / "configs" / "role_pair_id.json")
     show = path.parent.parent.parent.name
-    records = _json(path)
+    records = read_json(path)
     if not isinstance(records, list):
         raise InputError(f"{path}: must be a JSON list of {FORM}, got {type(records).__name__}")
     for number, record in enumerate(records, start=1):
@@ -145,19 +145,10 @@ def _check_pair(record: dict[str, Any], pairs: dict[str, dict[str, Any]]) -> Non
 def _pairs(path: Path) -> dict[str, dict[str, Any]] | None:
     if not path.exists():
         return None
-    table = _json(path)
+    table = read_json(path)
     if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
         raise InputError(f"{path}: must be {{responder: {{querier: number}}}}; take the published file")
     return table
-
-
-def _json(path: Path) -> Any:
-    with open_bytes(path) as file:
-        content = file.read()
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON in UTF-8 ({error}); take the published file") from error
 
 
 def _validation(items: list[_Item], seed: int) -> set[str]:

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from querier.choices import OnError, Reader
-from querier.config import DataConfig
-from querier.data import mqdialog, tables
+from querier.data import lamp, longlamp, mqdialog, reviews, tables
 from querier.data.parsing import Parser, counted, nearest_first, setting
 from querier.data.records import Corpus
 from querier.data.sources import Source, decode, files_of, open_bytes, other_reader
 from querier.data.splits import split
+from querier.data_config import DataConfig
 from querier.errors import InputError
 from querier.files import write_atomic
 from querier.types import Dialogue
@@ -137,6 +137,9 @@ _SOURCES: dict[Reader, Callable[[DataConfig, list[str]], Iterator[Source]]] = {
     Reader.parquet: tables.read_parquet,
     Reader.huggingface: tables.read_huggingface,
     Reader.mqdialog: mqdialog.read_mqdialog,
+    Reader.lamp: lamp.read_lamp,
+    Reader.longlamp: longlamp.read_longlamp,
+    Reader.reviews: reviews.read_reviews,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,8 +59,8 @@ def other_reader(path: Path, own: str) -> str:
     return "" if reader == own else f"; its name ends in {path.suffix}: read it with data={reader}"
 
 
-def check_exists(path: Path) -> None:
-    """Refuse a path that is not there, naming its nearest neighbours.
+def check_exists(path: Path, setting: str = "data.path") -> None:
+    """Refuse a path that is not there, naming its nearest neighbours and the setting that gave it.
 
     Raises:
         InputError: With the first part that does not exist.
@@ -72,7 +73,7 @@ def check_exists(path: Path) -> None:
     beside = [other.name for other in missing.parent.iterdir()] if missing.parent.is_dir() else []
     near = nearest_first(missing.name, beside)[:3]
     hint = f"; nearest in {missing.parent}: {', '.join(near)}" if near else ""
-    raise InputError(f"data.path: no such file or folder: {path}{hint}")
+    raise InputError(f"{setting}: no such file or folder: {path}{hint}")
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -85,6 +86,20 @@ def open_bytes(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that you may read") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a file of a published layout holds.
+
+    Raises:
+        InputError: When it may not be read, or is no JSON.
+    """
+    with open_bytes(path) as file:
+        content = file.read()
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON in UTF-8 ({error}); take the published file") from error
 
 
 def decode(content: bytes, first: bool = False) -> tuple[str, str]:

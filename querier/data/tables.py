@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from querier.config import DataConfig
 from querier.data.parsing import counted
 from querier.data.sources import Source, check_exists, decode, files_of, open_bytes, other_reader
+from querier.data_config import DataConfig
 from querier.errors import InputError
 
 BATCH = 4_096  # rows of a Parquet file that are held in memory at once
@@ -76,7 +76,7 @@ def read_huggingface(config: DataConfig, notes: list[str]) -> Iterator[Source]:
     `:<configuration>` behind it where the dataset has several. Where rows have no field `split`, the dataset's own
     parts (train, validation, test) give it.
     """
-    parts = _load(config.path)
+    parts = load_dataset(config.path)
     own = config.fields.get("split", "split")
     for part, rows in parts.items():
         default = {own: PARTS[part]} if part in PARTS and len(parts) > 1 and own not in rows.column_names else {}
@@ -90,7 +90,12 @@ def _records(place: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Source]:
         yield Source(place, number, json.dumps(record, ensure_ascii=False, default=str), record)
 
 
-def _load(path: str) -> dict[str, Any]:
+def load_dataset(path: str) -> dict[str, Any]:
+    """The parts of a dataset of the library `datasets` by name; one that has no parts is called by the empty name.
+
+    Raises:
+        InputError: When it cannot be loaded.
+    """
     try:
         import datasets
     except ImportError as error:

@@ -15,6 +15,8 @@ from querier.commands.compose import compose, known_keys, launch
 from querier.commands.options import OPTIONS
 from querier.commands.test import reads
 from querier.config import Config, from_plain, to_plain
+from querier.data_config import DataConfig, TaskConfig
+from querier.errors import InputError
 from querier.methods.registry import trains
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -53,6 +55,10 @@ def check(written: dict[str, Any], got: Any) -> None:
         found = getattr(got, key)
         if is_dataclass(found):
             check(value, found)
+        elif isinstance(found, dict) and all(map(is_dataclass, found.values())):
+            assert found.keys() == value.keys(), key
+            for name in found:
+                check(value[name], found[name])
         elif not (isinstance(value, str) and "${" in value):
             found = to_plain(found)
             assert found == value or str(found) == str(value), key
@@ -126,6 +132,32 @@ def test_the_default_composition_is_the_dataclass() -> None:
 def test_options_survive_a_round_trip_through_plain_values() -> None:
     options = compose("fit", ["method=ft", "data.split=scene", "trainer.devices=2"])
     assert from_plain(OPTIONS["fit"], to_plain(options)) == options
+
+
+def test_tasks_survive_it_too_and_take_plain_overrides() -> None:
+    words = ["data=lamp", "data.tasks.LaMP_3.high=10", 'data.tasks.LaMP_3.query="{a}"', "data.task=LaMP_3"]
+    options = compose("prepare", words)
+    assert options.data.tasks["LaMP_3"] == TaskConfig("{a}", "{score}", low=1, high=10)
+    assert from_plain(OPTIONS["prepare"], to_plain(options)) == options
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"low": 1.0}, "low and high go together, low first, got 1.0 and None"),
+        ({"low": 5.0, "high": 1.0}, "low and high go together, low first, got 5.0 and 1.0"),
+        ({"labels": ["a", "b"], "low": 1.0, "high": 5.0}, "a reply is one of `labels` or a number"),
+        ({"labels": ["a", "a"]}, "labels must be two or more, each once, got"),
+    ],
+)
+def test_replies_of_a_task_are_labels_or_numbers_of_a_scale(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TaskConfig(**settings)
+
+
+def test_the_chosen_task_must_be_one_of_the_tasks() -> None:
+    with pytest.raises(InputError, match=r"data\.task=b is none of data\.tasks: a"):
+        DataConfig(task="b", tasks={"a": TaskConfig()})
 
 
 def test_known_keys_name_fields_at_every_depth() -> None:

@@ -23,6 +23,8 @@ REJECTED = [
     ("optim.lr=fast", "optim.lr must be a number, got 'fast'"),
     ("data.responders=Paul", "data.responders must be a list, e.g. 'data.responders=[a,b]'"),
     ("loss=2", "a group takes the name of one of its files"),
+    ("data.filters=dlp", "did you mean `data.filters=dpl`"),
+    ("data.tasks.own.query=x", "no setting `data.tasks.own.query`"),
     ("data.split=tyme", "did you mean `data.split=time`"),
     ("data=sampel", "did you mean `data=sample`"),
     ("method=fft", "it has few_shot, ft, pplug, qcg"),
