@@ -27,6 +27,7 @@ from querier.evaluation.evaluate import Options, PairMetric, evaluate, settings_
 from querier.evaluation.metrics import bert_score, embedding_similarity
 from querier.evaluation.results import Record, Result
 from querier.evaluation.scoring import Reads
+from querier.evaluation.tasks import label_reader, task_metrics, task_of
 from querier.files import write_atomic
 from querier.models.encoder import encoder_folder
 from querier.responder import Responder
@@ -48,6 +49,10 @@ SHOWN = (
     "chrf",
     "embedding_similarity",
     "bert_score",
+    "accuracy",
+    "f1",
+    "mae",
+    "rmse",
     "trait_accuracy",
     "fact_accuracy",
     "diversity",
@@ -147,9 +152,12 @@ def run_test(
         raise InputError(f"{run.folder} has no prepared corpus; run the same `querier fit` again")
     # The module was made with the run's settings; what is asked for here comes before them.
     responder.module.config = replace(responder.config, evaluation=config)
+    data = run.config().data
+    task = task_of(responder.prepared.corpus, data)
     options = Options(
         pair_metrics=pair_metrics(responder, bertscore),
-        reply_metrics=rules_of(Path(run.config().data.path), sample_folder()),
+        reply_metrics={**rules_of(Path(data.path), sample_folder()), **task_metrics(task)},
+        read_label=label_reader(task),
         reads=reads(responder.config),
         cold_start=cold_start,
         dependence=dependence,
@@ -220,7 +228,8 @@ def table(name: str, result: Result) -> Table:
         value = result.metrics[metric]
         parts = [result.metrics.get(metric + suffix) for suffix in ("_seen", "_unseen")]
         interval = f"{number(value.low)} to {number(value.high)}"
-        shown.add_row(metric, number(value.value), interval, *(number(part.value) if part else "-" for part in parts))
+        name = f"{metric} ({value.n_failed} of {value.n + value.n_failed} failed)" if value.n_failed else metric
+        shown.add_row(name, number(value.value), interval, *(number(part.value) if part else "-" for part in parts))
     shown.caption = legend(metric for metric in SHOWN if metric in result.metrics)
     return shown
 

@@ -16,6 +16,7 @@ from querier.data.preparation import Prepared
 from querier.data.records import Corpus
 from querier.data.requests import Requests, Scored
 from querier.errors import InputError
+from querier.evaluation.averages import LABELS, labels_of
 from querier.evaluation.dependence import generated_dependence
 from querier.evaluation.metrics import REPLY_METRICS, reply_scores
 from querier.evaluation.probe import Represent, querier_probes
@@ -44,7 +45,8 @@ class Options:
 
     Attributes:
         pair_metrics: Scores of many generated and true replies at once, (n,) and (n,) texts to (n,) numbers, by name.
-        reply_metrics: More scores of a generated reply, by name.
+        reply_metrics: More scores of a generated reply, by name; NaN for a reply that they cannot read, which fails.
+        read_label: Reads the label of a reply, true or generated, for F1; None for replies that are no labels.
         reads: What the method reads of a querier; what it does not read is not scored twice.
         cold_start: Whether the curves over the number of history items are taken.
         dependence: Whether the same queries are asked as several queriers, and queriers are found from replies and
@@ -56,6 +58,7 @@ class Options:
 
     pair_metrics: Mapping[str, PairMetric] = field(default_factory=dict)
     reply_metrics: Mapping[str, ReplyMetric] | None = None
+    read_label: Callable[[str], str | None] | None = None
     reads: Reads | None = None
     cold_start: bool = False
     dependence: bool = False
@@ -221,6 +224,11 @@ class _Evaluation:
             found.update({name: score(dialogue, reply) for name, score in (self.options.reply_metrics or {}).items()})
             found.update({name: values[row] for name, values in together.items()})
             scores.update({name + suffix: _number(value) for name, value in found.items()})
+            if unread := [name + suffix for name in found if scores[name + suffix] is None]:
+                records[row]["error"] = f"the reply could not be read for {', '.join(unread)}"
+            if self.options.read_label is not None:
+                labels = (self.options.read_label(text) for text in (dialogue.reply, reply))
+                records[row][LABELS + suffix] = labels_of(*labels)
 
     def _generated(self, rows: np.ndarray) -> list[int]:
         """The sample that replies are generated for: so many rows of seen and of unseen queriers each."""

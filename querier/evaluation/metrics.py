@@ -8,10 +8,8 @@ without stemming. Identical texts score 1 in every language, also those without 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -125,60 +123,6 @@ def bert_score(replies: Sequence[str], golds: Sequence[str], folder: str) -> np.
     )
     f1: np.ndarray = np.atleast_1d(np.asarray(found["f1"], dtype=float))
     return f1
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """Scores of a task with labels or ratings.
-
-    Attributes:
-        values: By name; None where nothing could be read.
-        n: Replies that were read.
-        n_failed: Replies from which no label could be read; they are in no value.
-    """
-
-    values: dict[str, float | None]
-    n: int
-    n_failed: int
-
-
-def classification(golds: Sequence[str], replies: Sequence[str | None], labels: Sequence[str]) -> LabelScores:
-    """Accuracy and macro F1 over `labels`; a reply must name exactly one of them."""
-    read = [None if reply is None else _label(reply, labels) for reply in replies]
-    pairs = [(gold, label) for gold, label in zip(golds, read, strict=True) if label is not None]
-    if not pairs:
-        return LabelScores({"accuracy": None, "f1": None}, 0, len(golds))
-    scores = []
-    for label in labels:
-        hits = sum(gold == said == label for gold, said in pairs)
-        named = sum((gold == label) + (said == label) for gold, said in pairs)
-        if named:  # a label that nobody has and nobody named is not judged
-            scores.append(2 * hits / named)
-    accuracy = sum(gold == said for gold, said in pairs) / len(pairs)
-    return LabelScores({"accuracy": accuracy, "f1": float(np.mean(scores))}, len(pairs), len(golds) - len(pairs))
-
-
-def ratings(golds: Sequence[float], replies: Sequence[str | None], low: float, high: float) -> LabelScores:
-    """Mean absolute and root mean squared error; a reply must hold one number, within [low, high]."""
-    gaps = []
-    for gold, reply in zip(golds, replies, strict=True):
-        numbers = re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])", reply or "")
-        if len(numbers) == 1 and low <= float(numbers[0]) <= high:
-            gaps.append(float(numbers[0]) - gold)
-    if not gaps:
-        return LabelScores({"mae": None, "rmse": None}, 0, len(golds))
-    values: dict[str, float | None] = {
-        "mae": float(np.mean(np.abs(gaps))),
-        "rmse": float(np.sqrt(np.mean(np.square(gaps)))),
-    }
-    return LabelScores(values, len(gaps), len(golds) - len(gaps))
-
-
-def _label(reply: str, labels: Sequence[str]) -> str | None:
-    said = f" {' '.join(words(reply))} "
-    found = [label for label in labels if f" {' '.join(words(label))} " in said]
-    longest = [one for one in found if not any(one != other and one in other for other in found)]
-    return longest[0] if len(longest) == 1 else None
 
 
 class _Words:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from querier.errors import InputError
+from querier.evaluation.averages import as_mean, is_mean, merged_labels, on_both, over_seeds
 from querier.evaluation.statistics import Value, estimate, holm, paired
 from querier.evaluation.swap import SwapPair
 
@@ -91,8 +92,9 @@ def summarise(
             chosen = [row for row in rows if name in row["scores"] and unseen in (None, row["unseen"])]
             if chosen or not suffix:
                 found[name + suffix] = _estimate(chosen, name, draws, generator)
-        chosen = [row for row in rows if name in row["scores"]]
-        found[f"{name}_macro"] = _estimate(chosen, name, draws, generator, macro=True)
+        if is_mean(name):
+            chosen = [row for row in rows if name in row["scores"]]
+            found[f"{name}_macro"] = _estimate(chosen, name, draws, generator, macro=True)
     return found
 
 
@@ -112,7 +114,8 @@ def average_seeds(runs: Sequence[Sequence[Record]]) -> list[Record]:
     for row in common:
         same = [known[row["id"]]["scores"] for known in by_id]
         names = [name for name in row["scores"] if all(name in one for one in same)]
-        averaged.append({**row, "scores": {name: _mean([one[name] for one in same]) for name in names}})
+        scores = {name: over_seeds(name, [one[name] for one in same]) for name in names}
+        averaged.append({**row, "scores": scores, **merged_labels([known[row["id"]] for known in by_id])})
     return averaged
 
 
@@ -144,9 +147,10 @@ def differences(
     for name in wanted:
         both = [row for row in common if name in row["scores"] and name in other[row["id"]]["scores"]]
         if both:
+            mine, theirs = on_both(name, both, [other[row["id"]] for row in both])
             found[name] = paired(
-                [row["scores"][name] for row in both],
-                [other[row["id"]]["scores"][name] for row in both],
+                mine,
+                theirs,
                 _queriers(both),
                 draws,
                 generator,
@@ -170,7 +174,7 @@ def score_names(rows: Sequence[Record]) -> list[str]:
 def _estimate(
     rows: Sequence[Record], name: str, draws: int, generator: np.random.Generator, macro: bool = False
 ) -> Value:
-    values = [row["scores"][name] for row in rows]
+    values = as_mean(name, rows)
     return estimate(values, _queriers(rows), draws, generator, _weights(rows, name), macro)
 
 
@@ -182,8 +186,3 @@ def _weights(rows: Sequence[Record], name: str) -> np.ndarray | None:
 def _queriers(rows: Sequence[Record]) -> np.ndarray:
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(row["querier"], len(numbers)) for row in rows], dtype=np.int64)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    numbers = [value for value in values if value is not None]
-    return float(np.mean(numbers)) if len(numbers) == len(values) else None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tiny_log import WAYS
 
 from querier.cli import main
 from querier.models.decoder import Decoder
@@ -65,6 +66,28 @@ def test_validation_has_its_own_files_and_batches_are_as_large_as_asked(
     assert json.loads((run / "results_validation.json").read_text())["settings"]["split"] == "validation"
     assert (run / "examples_validation.jsonl").is_file()
     assert not (run / "results.json").exists()
+
+
+def test_replies_that_are_labels_are_judged_as_such_and_unreadable_ones_end_with_an_error(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = work / "outputs" / "run"
+    card = json.loads((run / "run.json").read_text())
+    card["config"]["data"] |= {"task": "ways", "tasks": {"ways": {"query": "{q}", "reply": "{r}", "labels": [*WAYS]}}}
+    (run / "run.json").write_text(json.dumps(card))
+    words = ["test", "run=run", "evaluation.generate=4", "evaluation.bootstrap=100", "evaluation.max_new_tokens=3"]
+    assert main(words) == 2
+    assert "4 of" in capsys.readouterr().err  # three tokens are too few to name one
+    assert main([*words, "allow_failed=true"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "accuracy (4 of 4 failed)" in shown
+    assert "f1: F1, mean over labels (score, 0 to 1; higher is better)" in shown
+    metrics = json.loads((run / "results.json").read_text())["metrics"]
+    assert (metrics["f1"]["value"], metrics["f1"]["n_failed"]) == (None, 4)
+    lines = [json.loads(line) for line in (run / "examples.jsonl").read_text().splitlines()]
+    failed = [line for line in lines if line["error"]]
+    assert {line["error"] for line in failed} == {"the reply could not be read for accuracy, f1"}
+    assert all(line["labels"]["true"] in WAYS and line["labels"]["said"] == {} for line in failed)
 
 
 def test_an_unknown_run_is_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ KNOWN = {
         Metric("embedding_similarity", "Embedding similarity", "cosine"),
         Metric("bert_score", "BERTScore", "F1"),
         Metric("accuracy", "Accuracy"),
-        Metric("f1", "F1", SCORE),
+        Metric("f1", "F1, mean over labels", SCORE),
         Metric("mae", "Mean absolute error", "as the label", LOWER),
         Metric("rmse", "Root mean squared error", "as the label", LOWER),
         Metric("trait_accuracy", "Traits right"),

@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from querier.evaluation import metrics
-from querier.evaluation.metrics import bert_score, classification, ratings, reply_scores, rouge
+from querier.evaluation.metrics import bert_score, reply_scores, rouge
 
 SAME = {
     "english": "It is a long story, my friend.",
@@ -94,24 +94,6 @@ def test_embedding_similarity_is_the_cosine() -> None:
         ["a", "b"], ["b", "b"], lambda texts: np.array([table[text] for text in texts])
     )
     assert found == pytest.approx([0.6, 1.0])
-
-
-def test_classification_counts_what_cannot_be_read() -> None:
-    """Read: (x,x), (x,y), (y,y): accuracy 2/3; F1 of x: 2/3, of y: 2/3."""
-    found = classification(["x", "x", "y", "y", "y"], ["X.", "it is y", "y", "x or y", None], ["x", "y", "z"])
-    assert (found.n, found.n_failed) == (3, 2)
-    assert found.values == pytest.approx({"accuracy": 2 / 3, "f1": 2 / 3})
-    assert classification(["x"], [None], ["x"]).values == {"accuracy": None, "f1": None}
-
-
-def test_a_label_inside_another_is_not_both() -> None:
-    assert classification(["not good"], ["This is not good"], ["good", "not good"]).values["accuracy"] == 1
-
-
-def test_an_unreadable_rating_is_no_rating() -> None:
-    found = ratings([4, 2, 3, 5], ["5", "rating: 2.0", "no idea", "17"], 1, 5)
-    assert (found.n, found.n_failed) == (2, 2)
-    assert found.values == pytest.approx({"mae": 0.5, "rmse": math.sqrt(0.5)})
 
 
 def test_bert_score_against_the_formula(tmp_path: Path) -> None:
