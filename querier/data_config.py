@@ -57,5 +57,6 @@ class DataConfig:
         if self.limit is not None:
             check_range("data.limit", self.limit, 1)
         check_range("data.split_seed", self.split_seed, 0)
-        if self.task and self.tasks and self.task not in self.tasks:
-            raise InputError(f"data.task={self.task} is none of data.tasks: {', '.join(self.tasks)}")
+        if self.task and self.task not in self.tasks:
+            known = ", ".join(self.tasks) or "there are none; take them from a file such as data=lamp"
+            raise InputError(f"data.task={self.task} is none of data.tasks: {known}")

@@ -30,10 +30,9 @@ from querier.errors import InputError
 
 QUESTIONS = re.compile(r"(train|dev|val|valid|validation|test)_questions\.json")
 FORM = '[{"id", "input", "profile": [{"id", "text", ...}, ...]}, ...]'
+GOLDS = '{"task", "golds": [{"id", "output"}, ...]}'
 Met = dict[str, dict[str, set[bytes]]]
 """For each id of a question without `user_id` those who asked it, and the entries of their profiles."""
-
-GOLDS = '{"task", "golds": [{"id", "output"}, ...]}'
 
 
 def read_lamp(config: DataConfig, notes: list[str]) -> Iterator[Source]:
@@ -48,8 +47,8 @@ def read_lamp(config: DataConfig, notes: list[str]) -> Iterator[Source]:
     tasks: dict[str, Path] = {}
     known: Met = {}
     for part, path in parts.items():
-        task, golds = _golds(_outputs(path))
-        tasks.setdefault(task, path)
+        named, golds = _golds(_outputs(path))
+        tasks.setdefault(named, path)
         questions += _questions(path, part, golds, known)
     if len(tasks) > 1:
         where = ", ".join(f"{task!r} in {path.parent}" for task, path in tasks.items())
@@ -60,8 +59,8 @@ def read_lamp(config: DataConfig, notes: list[str]) -> Iterator[Source]:
             f"{counted(apart, 'question id')} of one part {'is' if apart == 1 else 'are'} another person's in another "
             "part: the profiles have nothing in common"
         )
-    task_name = next(iter(tasks))
-    yield from records_of(questions, choose_task(task_name, fields_of(questions), config), config, notes)
+    task = choose_task(next(iter(tasks)), fields_of(questions), config)
+    yield from records_of(questions, task, config, notes)
 
 
 def _parts(root: Path, notes: list[str]) -> dict[str, Path]:

@@ -124,9 +124,8 @@ def choose_task(named: str, entries: set[str], config: DataConfig) -> Task:
         for template in (tasks[wanted].query, tasks[wanted].reply) if entries else ():
             template.check(entries)
         return tasks[wanted]
-    fitting = [
-        task for name, task in tasks.items() if name.startswith(named) and task.fields <= entries
-    ]  # every name starts with an empty one
+    # Every name starts with an empty one.
+    fitting = [task for name, task in tasks.items() if name.startswith(named) and task.fields <= entries]
     if len(fitting) == 1:
         return fitting[0]
     which = f"several of data.tasks fit ({', '.join(task.name for task in fitting)})" if fitting else "none fits"
@@ -204,7 +203,7 @@ def _hold_out(questions: Sequence[Question], seed: int, notes: list[str]) -> Non
                 question.part = part
         notes.append(
             f"there is no {part} part: the training questions of {counted(count, 'querier')}, drawn by "
-            f"data.split_seed, are it"
+            "data.split_seed, are it"
         )
 
 

@@ -158,6 +158,8 @@ def test_replies_of_a_task_are_labels_or_numbers_of_a_scale(settings: dict[str, 
 def test_the_chosen_task_must_be_one_of_the_tasks() -> None:
     with pytest.raises(InputError, match=r"data\.task=b is none of data\.tasks: a"):
         DataConfig(task="b", tasks={"a": TaskConfig()})
+    with pytest.raises(InputError, match=r"data\.task=b is none of data\.tasks: there are none; take them from a file"):
+        DataConfig(task="b")
 
 
 def test_known_keys_name_fields_at_every_depth() -> None:
