@@ -284,6 +284,9 @@ def test_refuses_settings_that_do_not_go_together(tmp_path: Path) -> None:
         read(config(path, items=tmp_path / "nothing.jsonl"))
     with pytest.raises(InputError, match=r"data\.filters=min_reviewers_4 brings parts of its own: data\.split=given"):
         read(config(path, filters=Filters.min_reviewers_4, split=SplitBy.time))
+    leaking = {"review": replace(composed().tasks["review"], query="{text}")}
+    with pytest.raises(InputError, match=r"data\.tasks\.review\.query names \{text\}, which no record has; they have"):
+        read(config(path, tasks=leaking))
     with pytest.raises(InputError, match=r"data\.tasks has no `review`; take it from the file: data=reviews"):
         read(config(path, tasks={}))
     with pytest.raises(InputError, match=r"items\.jsonl:1: none of parent_asin, asin, item_id names the item"):
