@@ -71,6 +71,7 @@ class Kind(Choice):
 class Model(Choice):
     towers = "towers"  # general and querier-specific, fused
     pplug = "pplug"
+    qar = "qar"  # a narrow tower inside the decoder
 
 
 class Contrast(Choice):

@@ -28,6 +28,7 @@ from querier.choices import (
 from querier.data_config import DataConfig
 from querier.errors import InputError, check_range
 from querier.llm_config import LlmConfig
+from querier.qar_config import QarConfig
 from querier.trainer_config import TrainerConfig
 
 STRONGEST = 10.0  # times what was trained: how far `strength` may exaggerate
@@ -324,6 +325,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+    qar: QarConfig = field(default_factory=QarConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -35,6 +35,7 @@ from querier.data_config import DataConfig
 from querier.methods.registry import build_conditioner, fit_conditioner
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule
+from querier.qar_config import QarConfig
 
 
 class CommandLineModule(QuerierModule):
@@ -53,6 +54,7 @@ class CommandLineModule(QuerierModule):
         loss: As in `Config`.
         prompt: As in `Config`.
         conditioning: As in `Config`.
+        qar: As in `Config`.
         loader: As in `Config`.
         optim: As in `Config`.
         evaluation: As in `Config`.
@@ -72,6 +74,7 @@ class CommandLineModule(QuerierModule):
         loss: LossConfig = LossConfig(),  # noqa: B008
         prompt: PromptConfig = PromptConfig(),  # noqa: B008
         conditioning: ConditioningConfig = ConditioningConfig(),  # noqa: B008
+        qar: QarConfig = QarConfig(),  # noqa: B008
         loader: LoaderConfig = LoaderConfig(),  # noqa: B008
         optim: OptimConfig = OptimConfig(),  # noqa: B008
         evaluation: EvaluationConfig = EvaluationConfig(),  # noqa: B008

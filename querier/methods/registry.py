@@ -9,15 +9,21 @@ from querier.config import Config
 from querier.data.preparation import Prepared
 from querier.errors import InputError
 from querier.methods.pplug import PersonaPlug
+from querier.methods.qar import QuerierAwareResponder
 from querier.models.conditioner import Conditioner
 from querier.models.decoder import Decoder
 from querier.models.querier_model import QuerierModel
 from querier.types import Split
 
 
+def conditions(config: Config) -> bool:
+    """Whether the method has a conditioner; else the decoder reads text alone."""
+    return config.conditioning.kind is not Kind.none or config.conditioning.model is Model.qar
+
+
 def trains(config: Config) -> bool:
     """Whether anything of the method is trained."""
-    return config.conditioning.kind is not Kind.none or config.decoder.train is not Train.frozen
+    return conditions(config) or config.decoder.train is not Train.frozen
 
 
 def build_conditioner(config: Config, decoder: Decoder, clusters: int, size: int) -> Conditioner | None:
@@ -29,7 +35,7 @@ def build_conditioner(config: Config, decoder: Decoder, clusters: int, size: int
         clusters: C.
         size: E.
     """
-    if config.conditioning.kind is Kind.none:
+    if not conditions(config):
         return None
     conditioner = _conditioner(config, decoder, clusters, size)
     conditioner.attach(decoder)
@@ -42,6 +48,8 @@ def _conditioner(config: Config, decoder: Decoder, clusters: int, size: int) -> 
             return QuerierModel(config, clusters, size, decoder.geometry, decoder.embedding_rms)
         case Model.pplug:
             return PersonaPlug(config, size, decoder.geometry, decoder.embedding_rms)
+        case Model.qar:
+            return QuerierAwareResponder(config, clusters, decoder)
 
 
 def fit_conditioner(conditioner: Conditioner, prepared: Prepared) -> None:

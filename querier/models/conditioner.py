@@ -72,7 +72,7 @@ class Conditioner(nn.Module, ABC):
     def auxiliary_losses(self, batch: Batch, outputs: Outputs) -> dict[str, Sum]:
         """Losses beside the language model's, by the names of `weights`; the batch is that of `training_step`.
 
-        State that they keep between batches lies in buffers.
+        State that they keep between batches lies in buffers, or in extra state where only training reads it.
         """
         return {}
 
@@ -98,9 +98,13 @@ class Conditioner(nn.Module, ABC):
         return {}
 
     def own_state(self) -> dict[str, Tensor]:
-        """All that is trained or fitted here; frozen weights are found where they came from."""
+        """All that is trained or fitted here; frozen weights are found where they came from.
+
+        What torch calls extra state belongs to the checkpoints of training alone.
+        """
         frozen = {name for name, value in self.named_parameters() if not value.requires_grad}
-        return {name: value.contiguous().cpu() for name, value in self.state_dict().items() if name not in frozen}
+        kept = {name: value for name, value in self.state_dict().items() if name not in frozen}
+        return {name: value.contiguous().cpu() for name, value in kept.items() if isinstance(value, Tensor)}
 
     def load_own_state(self, state: dict[str, Tensor]) -> None:
         """Read what `own_state` gave.

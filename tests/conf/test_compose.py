@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,9 @@ def test_methods_are_what_they_are_called() -> None:
         assert method.loss.specific == method.loss.general == method.loss.swap == 0
     assert min(ours.loss.specific, ours.loss.general, ours.loss.swap) > 0
     assert compose("fit", ["method=zero_shot", "decoder=smollm2"]).decoder.train is Train.frozen
+    qar = compose("fit", ["method=qar"])
+    assert trains(replace(qar, decoder=replace(qar.decoder, train=Train.frozen)))
+    assert (reads(qar).history, reads(qar).name, qar.qar.weight, qar.decoder.train) == (False, True, 0.5, Train.lora)
     assert compose("fit", ["method=querier", "conditioning=prefix"]).conditioning.kind is Kind.prefix
 
 

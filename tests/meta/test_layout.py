@@ -22,6 +22,7 @@ LEVELS = {
     "data_config": 0,
     "trainer_config": 0,
     "llm_config": 0,
+    "qar_config": 0,
     "choices": 0,
     "errors": 0,
     "extra": 0,

@@ -114,6 +114,29 @@ def test_a_run_killed_anywhere_ends_as_an_unbroken_one(tmp_path: Path, monkeypat
             assert found[key] == value, f"{name}: {key}"
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.usefixtures("every_step")
+def test_a_memory_of_what_was_seen_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings: dict[str, Any] = {
+        "conditioning": {"model": "qar", "kind": "none"},
+        "clusters": {"n_clusters": "2"},
+        "loss": {"specific": 0.0, "general": 0.0, "swap": 0.0},
+    }
+    for folder in (whole, killed):
+        folder.mkdir()
+    steps = fit.run_fit(config_of(whole, **settings)).steps
+    with monkeypatch.context() as patch:
+        killing(patch, "training_step", steps // 2 + 1)
+        assert os.WIFSIGNALED(in_a_child(lambda: fit.run_fit(config_of(killed, **settings))))
+    fit.run_fit(config_of(killed, **settings))
+    found, wanted = outcome(killed), outcome(whole)
+    assert found == wanted
+    losses = [line.split(",") for line in wanted["metrics"].splitlines()]
+    column = losses[0].index("train/prototypes")
+    assert float(losses[-2][column] or losses[-1][column]) > 0
+
+
 # preparing
 
 
