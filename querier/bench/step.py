@@ -1,8 +1,8 @@
-"""What a training step of `querier` costs over one of `ft`, with the same trainable decoder weights and tokens.
+"""What a training step of a method costs over one of `ft`, with the same trainable decoder weights and tokens.
 
 Both are taken in turn, step by step, in one process, so that a noisy machine disturbs both alike. A step is all that
 training does: build the batch, forward, backward, clip, update. The population is made up: random vectors, so many
-queriers, six dialogues each.
+queriers, six dialogues each. A memory of what was seen is as full as after an epoch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from querier.choices import Kind, SplitBy, Train
-from querier.config import Config, DecoderConfig
+from querier.config import ConditioningConfig, Config, DecoderConfig
 from querier.data.collate import TrainingBatches
 from querier.data.embeddings import Progress
 from querier.data.history import Histories
@@ -30,13 +31,15 @@ from querier.data.requests import Requests
 from querier.data.sampler import BatchOrder
 from querier.data.splits import split
 from querier.data_config import DataConfig
+from querier.errors import InputError
 from querier.methods.prompts import renderer
-from querier.methods.registry import build_conditioner, fit_conditioner
+from querier.methods.qar import QuerierAwareResponder
+from querier.methods.registry import build_conditioner, conditions, fit_conditioner
 from querier.models.decoder import Decoder
 from querier.models.shapes import SMOLLM2_135M, random_decoder
 from querier.models.small import new_small_decoder, train_tokenizer
 from querier.module import QuerierModule
-from querier.types import Batch, Dialogue, Rendered, Tokens, Turn
+from querier.types import Batch, Dialogue, Rendered, Split, Tokens, Turn
 
 LENGTH, REPLY = 128, 64  # tokens of prompt and reply, and of the reply alone
 DIALOGUES = 6  # of each querier
@@ -49,7 +52,7 @@ def measure_step(config: Config, queriers: Sequence[int], steps: int, progress: 
     """Time steps of both methods at each size of the population.
 
     Args:
-        config: Its losses, towers and batch size are measured.
+        config: Its method, losses, towers and batch size are measured.
         queriers: Sizes of the population.
         steps: Timed steps of each method.
         progress: Told of each step.
@@ -57,7 +60,12 @@ def measure_step(config: Config, queriers: Sequence[int], steps: int, progress: 
     Returns:
         `ratio` by number of queriers (LoRA on a decoder of SmolLM2-135M's shape, random weights), `ratio_small` (the
         small decoder, trained in full), the median `seconds` of each, `rho` and the `losses` that were on.
+
+    Raises:
+        InputError: The method has no conditioner: its step is that of `ft`.
     """
+    if not conditions(config):
+        raise InputError(f"method={config.method} trains as ft does; give one with a conditioner, as querier or qar")
     ratio: dict[str, float] = {}
     ratio_small: dict[str, float] = {}
     seconds: dict[str, dict[str, float]] = {}
@@ -71,8 +79,9 @@ def measure_step(config: Config, queriers: Sequence[int], steps: int, progress: 
                 taken, losses = alternate(config, prepared, decoder, steps, tell)
                 seconds[f"{name}_{count}"] = {key: round(value, 4) for key, value in taken.items()}
                 found = ratio if name == "smollm2" else ratio_small
-                found[str(count)] = round(taken["querier"] / taken["ft"], 4)
+                found[str(count)] = round(taken[config.method] / taken["ft"], 4)
     return {
+        "method": config.method,
         "ratio": ratio,
         "ratio_small": ratio_small,
         "rho": config.loss.swap_fraction,
@@ -87,18 +96,19 @@ def measure_step(config: Config, queriers: Sequence[int], steps: int, progress: 
 def alternate(
     config: Config, prepared: Prepared, decoder: Decoder, steps: int, tell: Callable[[int], None]
 ) -> tuple[dict[str, float], list[str]]:
-    """Median seconds of a step of each method, taken in turn, and the losses that `querier` computed."""
-    bare = replace(config, conditioning=replace(config.conditioning, kind=Kind.none))
-    methods = {"ft": _Stepper(bare, prepared, decoder), "querier": _Stepper(config, prepared, decoder)}
+    """Median seconds of a step of `ft` and of the method, taken in turn, and the losses that the method computed."""
+    bare = replace(config, method="ft", conditioning=ConditioningConfig(Kind.none))
+    methods = {each.method: _Stepper(each, prepared, decoder) for each in (bare, config)}
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for step in range(WARMUP + steps):
         for name, stepper in methods.items():
-            begun = time.perf_counter()
-            stepper.step()
-            taken[name].append(time.perf_counter() - begun)
+            with stepper.attached():
+                begun = time.perf_counter()
+                stepper.step()
+                taken[name].append(time.perf_counter() - begun)
         tell(step + 1)
     medians = {name: statistics.median(values[WARMUP:]) for name, values in taken.items()}
-    return medians, sorted(methods["querier"].seen)
+    return medians, sorted(methods[config.method].seen)
 
 
 class _Stepper:
@@ -108,6 +118,9 @@ class _Stepper:
         conditioner = build_conditioner(config, decoder, len(prepared.clusters), prepared.matrix.shape[1])
         if conditioner is not None:
             fit_conditioner(conditioner, prepared)
+            conditioner.detach()  # the decoder is shared
+        if isinstance(conditioner, QuerierAwareResponder):
+            _fill(conditioner, prepared, config.qar.projected)
         self.module = QuerierModule(config, decoder, conditioner).train()
         requests = Requests(prepared, Histories(prepared.corpus), config, renderer(config.prompt, prepared))
         vocabulary = decoder.geometry.vocabulary
@@ -130,6 +143,16 @@ class _Stepper:
                     yield rows, epoch, index
             epoch += 1
 
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """The decoder is this method's, inside the block."""
+        conditioner, decoder = self.module.conditioner, self.module.decoder
+        if conditioner is not None:
+            conditioner.attach(decoder)
+        yield
+        if conditioner is not None:
+            conditioner.detach()
+
     def step(self) -> None:
         """One whole step."""
         batch: Batch = self.builder.build(*next(self.rows))
@@ -141,8 +164,16 @@ class _Stepper:
         self.seen |= set(parts.parts)
 
 
+def _fill(conditioner: QuerierAwareResponder, prepared: Prepared, size: int) -> None:
+    """Let the memory hold random vectors of each dialogue of the pool, as after an epoch."""
+    rows = prepared.corpus.rows_in(Split.TRAIN)
+    seen = np.stack([prepared.cluster[rows], prepared.corpus.querier[rows], rows], axis=1).tolist()
+    vectors = torch.randn(len(rows), 2, size, generator=torch.Generator().manual_seed(0))
+    conditioner.memory.write(seen, vectors)
+
+
 def population(config: Config, queriers: int, folder: Path) -> Prepared:
-    """A prepared corpus of so many queriers, with random vectors."""
+    """A prepared corpus of so many queriers, with random vectors, in as many clusters as configured, or 64."""
     generator = np.random.default_rng(0)
     order = generator.permutation(np.repeat(np.arange(queriers), DIALOGUES))
     asked, answered = generator.integers(0, TEXTS, (2, len(order)))
@@ -158,9 +189,9 @@ def population(config: Config, queriers: int, folder: Path) -> Prepared:
         for time, querier in enumerate(order.tolist())
     ]
     corpus, _ = split(Corpus.build(dialogues), DataConfig(split=SplitBy.scene))
-    return prepare(
-        corpus, _RandomVectors(), replace(config, clusters=replace(config.clusters, n_clusters=str(CLUSTERS))), folder
-    )
+    wanted = str(CLUSTERS) if config.clusters.n_clusters == "auto" else config.clusters.n_clusters
+    clusters = replace(config.clusters, n_clusters=wanted)
+    return prepare(corpus, _RandomVectors(), replace(config, clusters=clusters), folder)
 
 
 class _RandomVectors:
@@ -180,7 +211,7 @@ class _RandomVectors:
 def small_decoder(config: Config) -> Decoder:
     """The small decoder of the configuration, trained in full."""
     tokenizer = train_tokenizer([f"text {number}" for number in range(TEXTS)], config.decoder.vocabulary)
-    return new_small_decoder(config.decoder, tokenizer, 0)
+    return new_small_decoder(replace(config.decoder, train=Train.full), tokenizer, 0)
 
 
 def made_up_tokens(rows: int, vocabulary: int) -> Tokens:

@@ -23,7 +23,7 @@ Measure = Callable[[BenchOptions, Progress], dict[str, Any]]
 
 
 def run(options: BenchOptions) -> None:
-    """Measure, and write `<output>/bench/<name>.json`.
+    """Measure, and write `<output>/bench/<name>.json`; another method than `querier` stands in the name.
 
     Raises:
         InputError: There is no measurement of that name.
@@ -33,7 +33,8 @@ def run(options: BenchOptions) -> None:
         raise InputError(f"name must be one of {', '.join(MEASUREMENTS)}, got {options.name!r}")
     with Progress() as progress:
         found = measure(options, progress)
-    path = Path(options.output) / "bench" / f"{options.name}.json"
+    stem = options.name if options.method == "querier" else f"{options.name}_{options.method}"
+    path = Path(options.output) / "bench" / f"{stem}.json"
     write_json(path, {**found, "origin": origin()})
     for key, value in found.items():
         log.info("  %s: %s", key, value)
