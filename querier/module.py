@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -60,7 +61,7 @@ class QuerierModule(lightning.LightningModule):
     def _swap(self, batch: Batch, log_prob: Tensor, swapped: Conditioning) -> Sum:
         loss = self.config.loss
         index = batch.swap.index if batch.swap is not None else batch.rows[:0]
-        tokens = Tokens(**{name: value[index] for name, value in vars(batch.tokens).items()})
+        tokens = replace(batch.tokens, **{name: value[index] for name, value in vars(batch.tokens).items()})
         with torch.set_grad_enabled(loss.push_away):
             other = reply_mean(self.decoder.log_prob(tokens, swapped), tokens)
         return swap_loss(reply_mean(log_prob[index], tokens), other, loss.swap_margin, loss.swap_form)

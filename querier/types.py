@@ -110,6 +110,17 @@ class Tokens:
 
 
 @dataclass
+class MarkedTokens(Tokens):
+    """Tokens, some of which only hold a place for a vector of `Conditioning.marked`.
+
+    Args:
+        marks: Number of the vector that stands there, −1 at tokens of the text, (B, L) int64.
+    """
+
+    marks: Tensor
+
+
+@dataclass
 class Batch:
     """What a conditioner and a decoder read of B dialogues.
 
@@ -199,16 +210,18 @@ def move(value: Moved, device: torch.device | str) -> Moved:
 
 @dataclass
 class Conditioning:
-    """What a conditioner gives to a decoder; at most one of the three kinds is set.
+    """What a conditioner gives to a decoder; at most one of the four kinds is set.
 
     Args:
         soft_prompt: Input embeddings that stand before the prompt, (B, T, W).
+        marked: Input embeddings that stand inside the prompt, where `MarkedTokens` say, (B, S, W) for S numbers.
         prefix: For each layer keys and values, each (B, heads, T, head size), as its cache holds them.
         residual: For each layer a shift of the hidden states, (B, 1, W).
         explain: Numbers for the analyst by name: gate (B, T, 1), attention (B, T, 1 + H).
     """
 
     soft_prompt: Tensor | None = None
+    marked: Tensor | None = None
     prefix: list[tuple[Tensor, Tensor]] | None = None
     residual: list[Tensor] | None = None
     explain: dict[str, Tensor] = field(default_factory=dict)
@@ -216,7 +229,7 @@ class Conditioning:
 
 @dataclass
 class LossParts:
-    """The weighted total and each unweighted part by name (`lm`, `specific`, `general`, `swap`), all scalars."""
+    """The weighted total and each unweighted part by name (`lm`, `specific`, ...), all scalars."""
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
@@ -235,12 +248,16 @@ class EncodeTexts(Protocol):
 
 @dataclass(frozen=True)
 class Rendered:
-    """Text that a decoder reads: the prompt's turns by role (`system`, `user`, `assistant`) and the reply."""
+    """Text that a decoder reads: the prompt's turns by role (`system`, `user`, `assistant`) and the reply.
+
+    Vectors that stand in the prompt are no text: `marks` says before which turn's words, and no words can feign one.
+    """
 
     turns: tuple[tuple[str, str], ...]
     reply: str
     names: tuple[str, str]  # querier and responder, for decoders without a chat template
     named: tuple[int, ...] = ()  # places of the turns whose text says by itself who speaks
+    marks: tuple[tuple[int, tuple[int, ...]], ...] = ()  # place of a turn, numbers of the vectors before its words
 
 
 class Tokenize(Protocol):

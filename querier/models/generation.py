@@ -142,7 +142,7 @@ def _by_length(
     found: dict[int, list[int]] = {}
     for length in sorted(set(lengths.tolist())):
         rows = (lengths == length).nonzero()[:, 0]
-        part = Tokens(*(getattr(tokens, name)[rows, -length:] for name in ("input_ids", "attention_mask", "labels")))
+        part = replace(tokens, **{name: value[rows, -length:] for name, value in vars(tokens).items()})
         chosen = None if conditioning is None else _rows(conditioning, rows)
         ids = generate_ids(decoder, part, chosen, max_new_tokens, temperature, generator)
         found.update(zip(rows.tolist(), ids, strict=True))
@@ -150,10 +150,12 @@ def _by_length(
 
 
 def _rows(conditioning: Conditioning, rows: Tensor) -> Conditioning:
-    soft, prefix, residual = conditioning.soft_prompt, conditioning.prefix, conditioning.residual
+    soft, marked = conditioning.soft_prompt, conditioning.marked
+    prefix, residual = conditioning.prefix, conditioning.residual
     return replace(
         conditioning,
         soft_prompt=None if soft is None else soft[rows],
+        marked=None if marked is None else marked[rows],
         prefix=None if prefix is None else [(keys[rows], values[rows]) for keys, values in prefix],
         residual=None if residual is None else [shift[rows] for shift in residual],
     )

@@ -1,7 +1,8 @@
 """How a conditioning enters a decoder: soft prompt, prefix, or a shift of the hidden states.
 
 The soft prompt stands directly before the first token that is not padding, also in a left-padded batch, so that a
-window that counts places sees the same distances as in an unpadded row. A prefix stands in the cache before all
+window that counts places sees the same distances as in an unpadded row. Marked vectors stand in place of the
+embeddings of tokens that only hold their places. A prefix stands in the cache before all
 tokens; its keys are taken as they are, as keys at the positions 0 … T − 1, and the first token has position T. Layers
 with a sliding window of w tokens see no prefix, and no soft prompt, from w tokens on: deeper layers still hold what
 the earlier tokens took from it, but a model whose layers all slide forgets it in the end.
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from querier.types import Conditioning
+from querier.types import Conditioning, MarkedTokens, Tokens
 
 
 @contextmanager
@@ -91,6 +92,17 @@ def with_soft_prompt(
     source = torch.where(place < skipped, place + count, torch.where(place < skipped + count, place - skipped, place))
     moved = joined.gather(1, source[..., None].expand_as(joined))
     return moved, mask.gather(1, source)
+
+
+def with_marked(embedding: nn.Module, tokens: Tokens, marked: Tensor) -> Tensor:
+    """Input embeddings (B, L, W), at marked places the vectors (B, S, W) of these numbers.
+
+    Without any mark they are the embeddings themselves, and the vectors have a gradient of zero.
+    """
+    vectors: Tensor = embedding(tokens.input_ids)
+    marks = tokens.marks if isinstance(tokens, MarkedTokens) else torch.full_like(tokens.input_ids, -1)
+    rows, places = (marks >= 0).nonzero(as_tuple=True)
+    return vectors.index_put((rows, places), marked[rows, marks[rows, places]].to(vectors.dtype))
 
 
 def padded_left(attention_mask: Tensor) -> bool:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
-from querier.models.injection import filled_cache, padded_left, positions, with_soft_prompt
+from querier.errors import InputError
+from querier.models.injection import filled_cache, padded_left, positions, with_marked, with_soft_prompt
 from querier.models.tokens import IGNORED
-from querier.types import Conditioning, Tokens
+from querier.types import Conditioning, MarkedTokens, Tokens
 
 
 def causal_inputs(
@@ -24,16 +25,12 @@ def causal_inputs(
     Args:
         model: The `transformers` model.
         tokens: (B, L).
-        conditioning: Soft prompt, prefix or neither; a residual shift enters by hooks.
+        conditioning: Soft prompt, marked vectors, prefix or none; a residual shift enters by hooks.
         cached: Whether keys and values are kept for later tokens.
     """
     conditioning = conditioning or Conditioning()
-    mask = tokens.attention_mask
-    inputs: dict[str, Any] = {"input_ids": tokens.input_ids}
-    if conditioning.soft_prompt is not None:
-        embedding = model.get_input_embeddings()
-        vectors, mask = with_soft_prompt(embedding, tokens.input_ids, mask, conditioning.soft_prompt)
-        inputs = {"inputs_embeds": vectors}
+    inputs = encoder_inputs(model, tokens, conditioning)
+    mask: Tensor = inputs.pop("attention_mask")
     places = positions(mask) if padded_left(mask) else None
     if conditioning.prefix is not None:
         count = conditioning.prefix[0][0].shape[2]
@@ -48,7 +45,7 @@ def causal_inputs(
 
 
 def seq2seq_inputs(model: Any, tokens: Tokens, conditioning: Conditioning | None) -> dict[str, Any]:
-    """Arguments of a seq2seq model's forward: the soft prompt enters the encoder, the prefix the decoder."""
+    """Arguments of a seq2seq model's forward: what are embeddings enters the encoder, the prefix the decoder."""
     decoder_ids = shift_right(model, tokens.labels)
     inputs = {**encoder_inputs(model, tokens, conditioning), "decoder_input_ids": decoder_ids, "use_cache": False}
     if conditioning is not None and conditioning.prefix is not None:
@@ -58,11 +55,22 @@ def seq2seq_inputs(model: Any, tokens: Tokens, conditioning: Conditioning | None
 
 
 def encoder_inputs(model: Any, tokens: Tokens, conditioning: Conditioning | None) -> dict[str, Any]:
-    """Arguments of a seq2seq model's encoder."""
-    if conditioning is None or conditioning.soft_prompt is None:
-        return {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
-    embedding = model.get_input_embeddings()
-    vectors, mask = with_soft_prompt(embedding, tokens.input_ids, tokens.attention_mask, conditioning.soft_prompt)
+    """What a causal model or an encoder reads: ids, or embeddings with a soft prompt or with marked vectors.
+
+    Raises:
+        InputError: Tokens hold places for vectors that the conditioning does not have.
+    """
+    conditioning = conditioning or Conditioning()
+    embedding, mask = model.get_input_embeddings(), tokens.attention_mask
+    if conditioning.marked is not None:
+        return {"inputs_embeds": with_marked(embedding, tokens, conditioning.marked), "attention_mask": mask}
+    if isinstance(tokens, MarkedTokens):
+        raise InputError(
+            "the prompt holds places for vectors and the conditioning has none; render it as for a method without them"
+        )
+    if conditioning.soft_prompt is None:
+        return {"input_ids": tokens.input_ids, "attention_mask": mask}
+    vectors, mask = with_soft_prompt(embedding, tokens.input_ids, mask, conditioning.soft_prompt)
     return {"inputs_embeds": vectors, "attention_mask": mask}
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from querier.types import Rendered, Tokens
+from querier.models.marks import NONE, find_places, insert
+from querier.types import MarkedTokens, Rendered, Tokens
 
 IGNORED = -100
 REMEMBERED = 20_000  # dialogues whose ids are kept, so that later epochs need no tokenizer
@@ -30,10 +31,11 @@ class Cut:
 
 @dataclass(frozen=True)
 class Ids:
-    """Token ids of one dialogue before any padding."""
+    """Token ids of one dialogue before any padding; `marks` of the prompt, empty where it has none."""
 
     prompt: tuple[int, ...]
     reply: tuple[int, ...]
+    marks: tuple[int, ...] = ()
 
 
 class Tokenizer:
@@ -67,15 +69,16 @@ class Tokenizer:
         found = self.ids(rendered)
         if self.seq2seq:
             prompts, mask = pad([ids.prompt for ids in found], self.pad)
-            return Tokens(prompts, mask, pad([ids.reply for ids in found], IGNORED)[0])
+            return _marked(Tokens(prompts, mask, pad([ids.reply for ids in found], IGNORED)[0]), found)
         inputs, mask = pad([ids.prompt + ids.reply for ids in found], self.pad)
         labels, _ = pad([(IGNORED,) * len(ids.prompt) + ids.reply for ids in found], IGNORED)
-        return Tokens(inputs, mask, labels)
+        return _marked(Tokens(inputs, mask, labels), found)
 
     def prompt(self, rendered: Sequence[Rendered]) -> Tokens:
         """Prompt alone, left-padded; for a seq2seq decoder right-padded, as its encoder counts places from the left."""
-        inputs, mask = pad([ids.prompt for ids in self.ids(rendered)], self.pad, left=not self.seq2seq)
-        return Tokens(inputs, mask, torch.full_like(inputs, IGNORED))
+        found = self.ids(rendered)
+        inputs, mask = pad([ids.prompt for ids in found], self.pad, left=not self.seq2seq)
+        return _marked(Tokens(inputs, mask, torch.full_like(inputs, IGNORED)), found, left=not self.seq2seq)
 
     def ids(self, rendered: Sequence[Rendered]) -> list[Ids]:
         """Token ids of each dialogue, cut to the budget; the end of the reply included."""
@@ -86,7 +89,7 @@ class Tokenizer:
             prompts = self._encode([self._prompt_text(one) for one in new])
             replies = self._encode([self._reply_text(one) for one in new])
             for one, prompt, reply in zip(new, prompts, replies, strict=True):
-                self._known[one] = self._fit(one, prompt, reply)
+                self._known[one] = self._fit(one, *self._with_places(one, prompt), reply)
         return [self._known[one] for one in rendered]
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
@@ -98,7 +101,16 @@ class Tokenizer:
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [text.removesuffix(self.closing_text).strip() for text in texts]
 
-    def _fit(self, one: Rendered, prompt: list[int], reply: list[int]) -> Ids:
+    def _with_places(self, one: Rendered, prompt: list[int]) -> tuple[list[int], list[int]]:
+        """The prompt's ids with fillers where vectors stand, and their marks, empty where none does."""
+        if not one.marks:
+            return prompt, []
+        text = self._prompt_text(one)
+        spans = self.tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
+        ends = [end for _, end in spans["offset_mapping"]]
+        return insert(prompt, ends, find_places(one, text, self._prompt_text), self.pad)
+
+    def _fit(self, one: Rendered, prompt: list[int], marks: list[int], reply: list[int]) -> Ids:
         said = hash((one.turns[-1][1].removeprefix(f"{one.names[0]}: "), one.reply))  # under any name one dialogue
         half = self.max_length // 2
         whole = reply + self.closing
@@ -109,8 +121,9 @@ class Tokenizer:
         room = self.max_length - len(whole)
         if len(start) > room:
             self.cut.prompts.add(said)
-            start = self.opening + prompt[len(prompt) - (room - len(self.opening)) :]
-        return Ids(tuple(start), tuple(whole))
+            left_out = len(prompt) - (room - len(self.opening))
+            start, marks = self.opening + prompt[left_out:], marks[left_out:]
+        return Ids(tuple(start), tuple(whole), (*[NONE] * len(self.opening), *marks) if one.marks else ())
 
     def _prompt_text(self, rendered: Rendered) -> str:
         if self.chat:
@@ -176,6 +189,15 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[
         ids[place, where] = torch.tensor(row, dtype=torch.int64)
         mask[place, where] = 1
     return ids, mask
+
+
+def _marked(tokens: Tokens, found: Sequence[Ids], left: bool = False) -> Tokens:
+    """The tokens with their marks, or as they are where there is none."""
+    if not any(ids.marks for ids in found):
+        return tokens
+    marks, _ = pad([ids.marks or (NONE,) * len(ids.prompt) for ids in found], NONE, left)
+    replies = tokens.input_ids.shape[1] - marks.shape[1]
+    return MarkedTokens(**vars(tokens), marks=torch.nn.functional.pad(marks, (0, replies), value=NONE))
 
 
 def _first(*values: int | None) -> int:
