@@ -72,6 +72,7 @@ class Model(Choice):
     towers = "towers"  # general and querier-specific, fused
     pplug = "pplug"
     qar = "qar"  # a narrow tower inside the decoder
+    dep = "dep"
 
 
 class Contrast(Choice):

@@ -179,12 +179,13 @@ class LossConfig:
     temperature: float = 0.1
     second_view: bool = True
     within_clusters: bool = True
+    autoencoder: float = 100.0  # of method dep: smooth-L1 of what is rebuilt + `sparsity` times the KL of the code
+    sparsity: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("specific", "general", "swap"):
+        for name in ("specific", "general", "swap", "swap_margin", "autoencoder", "sparsity"):
             check_range(f"loss.{name}", getattr(self, name), 0.0)
         check_range("loss.swap_fraction", self.swap_fraction, 0.0, 1.0)
-        check_range("loss.swap_margin", self.swap_margin, 0.0)
         check_range("loss.temperature", self.temperature, 0.01, 1.0, "typical values are 0.02 to 0.2")
 
 

@@ -186,7 +186,16 @@ class Responder:
             raise InputError("the query is empty; give some text")
         past = self.history_of(querier) if history is None else [_exchange(pair) for pair in history]
         return outside_request(
-            query, querier, past, self.encode, self.clusters, self.render, self.config, self.prepared, responder
+            query,
+            querier,
+            past,
+            self.encode,
+            self.clusters,
+            self.render,
+            self.config,
+            self.prepared,
+            responder,
+            contrast=None if self.requests is None else self.requests.contrast,
         )
 
     def history_of(self, querier: str | None) -> list[Exchange]:
@@ -202,7 +211,8 @@ class Responder:
             rows = corpus.rows_of(self._numbers[querier])
             kept = rows[corpus.split[rows] != Split.EXCLUDED.value]
             dialogues = [corpus.dialogue(int(row)) for row in kept]
-            known = [Exchange(one.query, one.reply, one.responder) for one in dialogues]
+            pairs = zip(dialogues, kept.tolist(), strict=True)
+            known = [Exchange(one.query, one.reply, one.responder, row) for one, row in pairs]
         return known + self._added.get(querier, [])
 
     def is_far(self, query: str) -> bool:
@@ -260,7 +270,7 @@ class Responder:
 def _exchange(pair: Sequence[str]) -> Exchange:
     if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
         raise InputError(f"history is a list of (query, reply) pairs of texts, oldest first; got {pair!r} in it")
-    return Exchange(*pair)
+    return Exchange(pair[0], pair[1])
 
 
 def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Path) -> None:

@@ -95,6 +95,21 @@ class Items:
 
 
 @dataclass
+class ComparedItems(Items):
+    """History items beside what contrast users were answered where each of them stood.
+
+    Args:
+        others: Embeddings of what contrast users were answered, (..., H, K, E) float32.
+        distance: From the mean of the items' outputs to that of each contrast user's, (..., H, K) float32.
+        stands: True where a contrast user stands, (..., H, K) bool.
+    """
+
+    others: Tensor
+    distance: Tensor
+    stands: Tensor
+
+
+@dataclass
 class Tokens:
     """Token ids of prompt and reply, right-padded for scoring, left-padded for generation.
 

@@ -14,6 +14,7 @@ import torch
 
 from querier.choices import Contrast, Train
 from querier.config import Config
+from querier.data.compared import Beside, with_others
 from querier.data.counterparts import Counterparts
 from querier.data.history import check_no_leak
 from querier.data.preparation import Prepared
@@ -81,7 +82,7 @@ def pad(pasts: Sequence[Past], limit: int | None = None) -> Items:
         cluster[place, :length] = past.cluster[:length]
         same[place, :length] = past.same_responder[:length]
     ranks = np.broadcast_to(np.arange(shape[1]), shape).copy()
-    return Items(
+    items = Items(
         inputs=torch.from_numpy(inputs),
         outputs=torch.from_numpy(outputs),
         cluster=torch.from_numpy(cluster),
@@ -89,6 +90,7 @@ def pad(pasts: Sequence[Past], limit: int | None = None) -> Items:
         same_responder=torch.from_numpy(same),
         mask=torch.from_numpy(ranks < np.array(lengths)[:, None]),
     )
+    return with_others(items, [past.beside for past in pasts])
 
 
 def gather_items(prepared: Prepared, rows: np.ndarray, responder: np.ndarray) -> Items:
@@ -172,7 +174,7 @@ class TrainingBatches:
             scene=torch.from_numpy(self.corpus.scene[mine].astype(np.int64)),
             cluster=torch.from_numpy(prepared.cluster[mine].astype(np.int64)),
             query=torch.from_numpy(prepared.queries(mine)),
-            history=gather_items(prepared, plan.history, plan.responder),
+            history=with_others(gather_items(prepared, plan.history, plan.responder), self._beside(plan)),
             neighbours=gather_items(prepared, plan.neighbours, plan.responder),
             tokens=self.score(self._rendered(plan)),
             asked=self._asked(mine),
@@ -215,6 +217,13 @@ class TrainingBatches:
         return [
             self.requests.rendered(int(row), history[history >= 0], name)
             for row, history, name in zip(plan.rows, plan.history, names, strict=True)
+        ]
+
+    def _beside(self, plan: _Plan) -> list[Beside | None]:
+        """What contrast users of the history items were answered, for methods that compare."""
+        return [
+            self.requests.beside(int(row), history[history >= 0])
+            for row, history in zip(plan.rows, plan.history, strict=True)
         ]
 
     def _contrastive(self, plan: _Plan, batch: Batch) -> Contrastive:

@@ -10,7 +10,7 @@ place: whatever stands in a history is strictly earlier than the query and of an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol, overload
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from querier.choices import History
 from querier.config import Config
+from querier.data.compared import Beside, ItemContrast, compares, marks_of, nobody
 from querier.data.history import Histories, check_no_leak
 from querier.data.preparation import Prepared
 from querier.types import Dialogue, EncodeTexts, Rendered, Turn
@@ -34,11 +35,13 @@ class Exchange:
         query: What was asked.
         reply: What was answered.
         responder: Who answered; None for the one who answers now.
+        row: Place in the corpus; −1 for texts that are in none, or where it does not matter.
     """
 
     query: str
     reply: str
     responder: str | None = None
+    row: int = -1
 
 
 def no_vectors() -> tuple[np.ndarray, np.ndarray]:
@@ -58,6 +61,7 @@ class Reading:
         owner: Whose history it is; None where there is no item, or nobody's name is known.
         row: Place in the corpus; −1 for texts that are in none.
         querier: Number of who asks; −1 for one who is in no corpus.
+        marks: Numbers of the vectors that stand before each item that is shown, n; empty where none does.
     """
 
     dialogue: Dialogue
@@ -67,6 +71,7 @@ class Reading:
     owner: str | None = None
     row: int = -1
     querier: int = -1
+    marks: Sequence[tuple[int, ...]] = ()
 
 
 Render = Callable[[Reading], Rendered]
@@ -114,12 +119,14 @@ class Past:
         outputs: Embeddings of what was answered, (n, E) float32.
         cluster: Cluster of each query, (n,) int64.
         same_responder: Whether the reader's responder answered, (n,) bool.
+        beside: What contrast users were answered; None where the method does not compare.
     """
 
     inputs: np.ndarray
     outputs: np.ndarray
     cluster: np.ndarray
     same_responder: np.ndarray
+    beside: Beside | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -169,6 +176,7 @@ class Requests:
         self.config = config
         self.render = render
         self.limit = config.towers.history
+        self.contrast = ItemContrast(prepared, config) if compares(config) else None
         self._exchange = lru_cache(maxsize=REMEMBERED)(self._read_exchange)
 
     def history_rows(self, row: int, epoch: int = 0) -> np.ndarray:
@@ -205,7 +213,7 @@ class Requests:
             rendered=self.rendered(row, history, name),
             query=prepared.queries(np.array([row]))[0],
             cluster=int(prepared.cluster[row]),
-            history=self.past(history, responder),
+            history=replace(self.past(history, responder), beside=self.beside(row, history)),
             neighbours=self.past(neighbours, responder),
             row=row,
             querier=int(corpus.querier[row]),
@@ -232,8 +240,13 @@ class Requests:
                 owner=owner,
                 row=row,
                 querier=int(corpus.querier[row]),
+                marks=() if self.contrast is None else self.contrast.marks(row, history),
             )
         )
+
+    def beside(self, row: int, history: np.ndarray) -> Beside | None:
+        """What contrast users of the history's items were answered; None where the method does not compare."""
+        return None if self.contrast is None else self.contrast.of(row, history)
 
     def asked(self, row: int) -> str:
         """Text of the dialogue's query."""
@@ -280,6 +293,7 @@ def outside_request(
     prepared: Prepared | None = None,
     responder: str | None = None,
     turns: Sequence[Turn] = (),
+    contrast: ItemContrast | None = None,
 ) -> Request:
     """A request for texts that are in no corpus.
 
@@ -294,6 +308,7 @@ def outside_request(
         prepared: Where pool neighbours are looked up; None for none.
         responder: Who answers; None for the one who answered last, else the first one of the corpus.
         turns: What was said in this dialogue before the query.
+        contrast: Finds contrast users of those items that are in the corpus; None for nobody.
     """
     answers = responder or _last_responder(history, prepared)
     newest = list(history[::-1])
@@ -309,16 +324,14 @@ def outside_request(
         same_responder=np.array([item.responder in (None, answers) for item in newest], dtype=bool),
     )
     number = -1 if prepared is None else _number(prepared.corpus.queriers, querier)
+    if compares(config):
+        rows = np.array([item.row for item in newest], dtype=np.int64)
+        past.beside = nobody(past.outputs) if contrast is None else contrast.outside(number, rows, past.outputs)
+    marks = () if past.beside is None else marks_of(past.beside.stands, config)
     name = querier or ""
-    dialogue = Dialogue(
-        id="",
-        querier=name,
-        responder=answers,
-        turns=(*turns, Turn(name, query), Turn(answers, "")),
-        time=0,
-        scene="",
-    )
-    reading = Reading(dialogue, history=newest, vectors=lambda: (vectors[0], asked[1:]), querier=number)
+    said = (*turns, Turn(name, query), Turn(answers, ""))
+    dialogue = Dialogue(id="", querier=name, responder=answers, turns=said, time=0, scene="")
+    reading = Reading(dialogue, history=newest, vectors=lambda: (vectors[0], asked[1:]), querier=number, marks=marks)
     return Request(
         rendered=render(reading),
         query=vectors[0],

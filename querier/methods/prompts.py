@@ -90,7 +90,8 @@ def render_plain(
         for turn in (("user", _said(shown, item.query)), ("assistant", item.reply))
     ]
     named = tuple(2 * place for place, shown in enumerate(names) if shown)
-    return Rendered((*earlier, *turns), dialogue.reply, (name or "User", dialogue.responder), named)
+    marks = tuple((2 * place, item.marks) for place, (_, item) in enumerate(reversed(items)) if item.marks)
+    return Rendered((*earlier, *turns), dialogue.reply, (name or "User", dialogue.responder), named, marks)
 
 
 def _said(name: str | None, text: str) -> str:

@@ -8,6 +8,7 @@ from querier.choices import Kind, Model, Train
 from querier.config import Config
 from querier.data.preparation import Prepared
 from querier.errors import InputError
+from querier.methods.dep import DifferencePrompt
 from querier.methods.pplug import PersonaPlug
 from querier.methods.qar import QuerierAwareResponder
 from querier.models.conditioner import Conditioner
@@ -50,6 +51,8 @@ def _conditioner(config: Config, decoder: Decoder, clusters: int, size: int) -> 
             return PersonaPlug(config, size, decoder.geometry, decoder.embedding_rms)
         case Model.qar:
             return QuerierAwareResponder(config, clusters, decoder)
+        case Model.dep:
+            return DifferencePrompt(config, size, decoder.geometry, decoder.embedding_rms)
 
 
 def fit_conditioner(conditioner: Conditioner, prepared: Prepared) -> None:

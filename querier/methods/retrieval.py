@@ -42,11 +42,13 @@ class Item:
         query: What was asked.
         reply: What was answered.
         querier: Who asked; None for the one under whose name the prompt is.
+        marks: Numbers of the vectors that stand before it.
     """
 
     query: str
     reply: str
     querier: str | None = None
+    marks: tuple[int, ...] = ()
 
 
 Retrieve = Callable[[Reading], list[Item]]
@@ -99,8 +101,9 @@ def own_items(reading: Reading, count: int, by: Retrieval) -> list[Item]:
         case Retrieval.bm25:
             scores = bm25(words(reading.dialogue.query), [_counted(item) for item in history])
             places = np.argsort(-scores, kind="stable")
-    chosen = [history[place] for place in places[:count].tolist()]
-    return [Item(one.query, one.reply) for one in chosen]
+    chosen = places[:count].tolist()
+    marks = reading.marks or [()] * len(history)
+    return [Item(history[place].query, history[place].reply, marks=marks[place]) for place in chosen]
 
 
 def bm25(query: Sequence[str], documents: Sequence[Mapping[str, int]]) -> np.ndarray:

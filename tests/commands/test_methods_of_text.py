@@ -1,4 +1,4 @@
-"""Methods that differ in the prompt alone go the whole way: train where they train, test, answer somebody new."""
+"""Methods whose prompts show more than the dialogue go the whole way: train where they train, test, answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def scores_of(folder: Path, method: str, *words: str) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["rag", "qcg"])
+@pytest.mark.parametrize("method", ["rag", "qcg", "dep"])
 def test_what_is_read_of_the_history_is_swapped_with_it(method: str, tmp_path: Path) -> None:
     found = scores_of(tmp_path, method)
     assert found["nll_swapped"] != found["nll_swapped_own"]

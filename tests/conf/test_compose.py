@@ -115,6 +115,17 @@ def test_methods_of_text_alone_show_what_they_are_called_for() -> None:
     assert compose("fit", ["method=few_shot", "prompt.by=bm25"]).prompt.by is Retrieval.bm25
 
 
+def test_dep_shows_the_items_that_its_vectors_stand_beside() -> None:
+    dep = compose("fit", ["method=dep"])
+    assert (dep.prompt.source, dep.prompt.items, dep.prompt.by) == (Source.own, 8, Retrieval.recency)
+    assert dep.towers.history == dep.prompt.items
+    assert (dep.loss.autoencoder, dep.loss.sparsity) == (100, 1e-3)
+    assert dep.decoder.train is Train.frozen
+    assert not dep.conditioning.faithful
+    assert trains(dep)
+    assert reads(dep).history
+
+
 def test_ablations_change_what_they_name() -> None:
     assert compose("fit", ["ablation=permuted_control"]).data.history is History.permuted
     assert compose("fit", ["ablation=no_contrast_users"]).contrast.source is Contrast.none
