@@ -10,6 +10,10 @@ class InputError(ValueError):
     """
 
 
+class Unanswered(InputError):
+    """A method has no answer to this dialogue; it counts as failed, and the others go on."""
+
+
 def check_range(name: str, value: float, low: float, high: float = float("inf"), hint: str = "") -> None:
     """Refuse a number outside [low, high].
 

@@ -6,6 +6,7 @@ alone. A run that was killed therefore resumes at the next batch with exactly wh
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,8 +22,10 @@ from querier.config import Config
 from querier.data.collate import ScoreTokens, TrainingBatches, collate
 from querier.data.requests import Requests
 from querier.data.sampler import BatchOrder
-from querier.errors import InputError
+from querier.errors import InputError, Unanswered
 from querier.types import Batch, Rendered, Split, Tokens, move
+
+log = logging.getLogger(__name__)
 
 
 class Batches:
@@ -141,14 +144,29 @@ class ValidationBatches:
         return len(self._sizes())
 
     def __iter__(self) -> Iterator[Batch]:
-        """This process's part of each batch, longest dialogues first."""
+        """This process's part of each batch, longest dialogues first; without what the method has no answer to.
+
+        Raises:
+            Unanswered: It has an answer to none of them.
+        """
         rank, processes = distributed.rank(), distributed.world_size()
-        start = 0
+        start, answered, failed = 0, 0, []
         for size in self._sizes():
             rows = self.rows[start : start + size][share(size, rank, processes)]
             start += size
-            requests = [self.requests.matched(int(row)) for row in rows]
-            yield collate(requests, self.score([one.rendered for one in requests]), self.requests.limit)
+            requests = []
+            for row in rows.tolist():
+                try:
+                    requests.append(self.requests.matched(row))
+                except Unanswered as error:
+                    failed.append(error)
+            answered += len(requests)
+            if requests:
+                yield collate(requests, self.score([one.rendered for one in requests]), self.requests.limit)
+        if failed and not answered:
+            raise failed[0]
+        if failed:
+            log.warning("  validation: %d dialogues without an answer are left out; first: %s", len(failed), failed[0])
 
     def _sizes(self) -> list[int]:
         whole, rest = divmod(len(self.rows), self.size)

@@ -143,7 +143,9 @@ class _Evaluation:
 
     def _record(self, row: int) -> Record:
         dialogue = self.corpus.dialogue(row)
-        matched, empty = self.scorer[self.matched[row]], self.scorer[self.empty[row]]
+        keys = self.matched[row], self.empty[row]
+        matched, empty = (self.scorer[key] for key in keys)
+        reasons = [self.scorer.reasons[key] for key in keys if key in self.scorer.reasons]
         return {
             "id": dialogue.id,
             "query": dialogue.query,
@@ -159,7 +161,7 @@ class _Evaluation:
                 "nll_per_byte": -matched.log_prob / max(1, matched.bytes) if matched else None,
                 "nll_empty": per_token(empty),
             },
-            "error": None if matched and empty else "the reply could not be scored",
+            "error": None if matched and empty else next(iter(reasons), "the reply could not be scored"),
         }
 
     def _keys(self, pair: SwapPair) -> tuple[Key, Key]:
@@ -179,7 +181,7 @@ class _Evaluation:
             for row, value in outcomes(found.pairs, outcome).items():
                 records[row]["scores"][name] = value
                 if value is None:
-                    records[row]["error"] = "a swapped reply could not be scored"
+                    records[row]["error"] = records[row]["error"] or "a swapped reply could not be scored"
 
     def _add_replies(self, records: dict[int, Record]) -> None:
         rows = self._generated(np.array(list(records), dtype=np.int64))
@@ -197,12 +199,10 @@ class _Evaluation:
         self, records: dict[int, Record], rows: list[int], keys: Mapping[int, Key], column: str, suffix: str
     ) -> None:
         replies = self.scorer.replies([keys[row] for row in rows], self.config.max_new_tokens)
-        if len(replies) != len(rows):
-            raise InputError(f"the model gave {len(replies)} replies to {len(rows)} requests; it must give one to each")
         for row, reply in zip(rows, replies, strict=True):
             records[row][column] = reply
             if reply is None:
-                records[row]["error"] = "no reply was generated"
+                records[row]["error"] = self.scorer.reasons.get(keys[row], "no reply was generated")
         self._judge(records, rows, column, suffix)
 
     def _judge(self, records: dict[int, Record], rows: list[int], column: str, suffix: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from querier.data.embeddings import Progress
 from querier.data.requests import Request, Requests, Scored
+from querier.errors import InputError, Unanswered
 
 CHUNK = 1024  # requests that are built at a time: bounds the memory
 
@@ -71,6 +72,7 @@ class Scorer:
         self.requests = requests
         self.reads = reads or Reads()
         self.progress = progress
+        self.reasons: dict[Key, str] = {}  # why a method has no answer
         self._known: dict[Key, Scored | None] = {}
 
     def key(self, row: int, history: np.ndarray, querier: int | None = None) -> Key:
@@ -93,8 +95,10 @@ class Scorer:
         missing.sort(key=lambda key: (-length[key.row], key.row))
         for start in range(0, len(missing), CHUNK):
             part = missing[start : start + CHUNK]
-            scored = self.model.score([self.request(key) for key in part])
-            self._known.update(zip(part, (usable(one) for one in scored), strict=True))
+            built = self._built(part)
+            scored = self.model.score(list(built.values())) if built else []
+            self._known.update(dict.fromkeys(part))
+            self._known.update(zip(built, (usable(one) for one in scored), strict=True))
             if self.progress is not None:
                 self.progress(what, start + len(part), len(missing))
 
@@ -105,12 +109,24 @@ class Scorer:
     def replies(
         self, keys: Sequence[Key], max_new_tokens: int, temperature: float = 0.0, seed: int = 0, what: str = "answering"
     ) -> list[str | None]:
-        """Replies of the model, which is not shown the true ones."""
+        """Replies of the model, which is not shown the true ones; None where there is none.
+
+        Raises:
+            InputError: The model gave more or fewer than it was asked for.
+        """
         replies: list[str | None] = []
         for start in range(0, len(keys), CHUNK):
-            requests = [blinded(self.request(key)) for key in keys[start : start + CHUNK]]
-            found = self.model.generate(requests, max_new_tokens, temperature=temperature, seed=seed)
-            replies.extend(text if isinstance(text, str) else None for text in found)
+            part = keys[start : start + CHUNK]
+            built = self._built(part)
+            requests = [blinded(built[key]) for key in part if key in built]
+            found = self.model.generate(requests, max_new_tokens, temperature=temperature, seed=seed) if built else []
+            if len(found) != len(requests):
+                raise InputError(
+                    f"the model gave {len(found)} replies to {len(requests)} requests; it must give one to each"
+                )
+            given = iter(found)
+            texts = (next(given) if key in built else None for key in part)
+            replies.extend(text if isinstance(text, str) else None for text in texts)
             if self.progress is not None:
                 self.progress(what, len(replies), len(keys))
         return replies
@@ -118,6 +134,16 @@ class Scorer:
     def request(self, key: Key) -> Request:
         """What the model reads for a key."""
         return self.requests.of(key.row, np.array(key.history, dtype=np.int64), key.name)
+
+    def _built(self, keys: Iterable[Key]) -> dict[Key, Request]:
+        """What the model reads for each key; those that the method has no answer to are left out, with the reason."""
+        built: dict[Key, Request] = {}
+        for key in dict.fromkeys(keys):
+            try:
+                built[key] = self.request(key)
+            except Unanswered as error:
+                self.reasons[key] = str(error)
+        return built
 
     def _length(self, row: int) -> int:
         return sum(len(turn.text) for turn in self.requests.corpus.dialogue(row).turns)

@@ -13,7 +13,7 @@ import torch
 from tiny_prepared import make_config, make_prepared, make_requests, score
 
 from querier.data.datamodule import Batches, QuerierData, joined, share
-from querier.errors import InputError
+from querier.errors import InputError, Unanswered
 from querier.types import Batch, Split
 
 
@@ -160,3 +160,25 @@ def test_a_stopped_training_resumes_to_the_same_batches(tmp_path: Path, stop: in
     assert first.read == whole.read[:stop]
     assert second.read == whole.read[saved:]
     assert torch.equal(whole.bias, second.bias)
+
+
+def test_what_a_method_has_no_answer_to_is_left_out_of_the_validation(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_data()
+    requests = data.validation_batches.requests
+    rows, matched = sorted(data.validation_batches.rows.tolist()), requests.matched
+    refused = set(rows[::2])
+
+    def some(row: int, epoch: int = 0) -> Any:
+        if row in refused:
+            raise Unanswered(f"nothing for {row}")
+        return matched(row, epoch)
+
+    monkeypatch.setattr(requests, "matched", some)
+    with caplog.at_level("WARNING"):
+        assert sorted(sum(rows_of(data.val_dataloader()), [])) == rows[1::2]
+    assert f"{len(refused)} dialogues without an answer are left out; first: nothing for" in caplog.text
+    refused |= set(rows)
+    with pytest.raises(Unanswered, match="nothing for"):
+        list(data.val_dataloader())
