@@ -107,6 +107,7 @@ class Profile(Choice):
     none = "none"
     querier = "querier"
     responder = "responder"
+    differences = "differences"  # what sets the querier apart from their contrast users
 
 
 class Distil(Choice):

@@ -201,6 +201,7 @@ class PromptConfig:
     profile: Profile = Profile.none  # of whom a description stands before the dialogue's own turns
     profiles: str = ""  # JSON {name: description}; without it descriptions are distilled
     distil: Distil = Distil.counting
+    faithful: bool = False  # `profile=differences` as published, with the faults that methods/dpl.py lists
 
     def __post_init__(self) -> None:
         check_range("prompt.name_noise", self.name_noise, 0.0, 1.0)

@@ -210,9 +210,8 @@ class Responder:
             corpus = self.prepared.corpus
             rows = corpus.rows_of(self._numbers[querier])
             kept = rows[corpus.split[rows] != Split.EXCLUDED.value]
-            dialogues = [corpus.dialogue(int(row)) for row in kept]
-            pairs = zip(dialogues, kept.tolist(), strict=True)
-            known = [Exchange(one.query, one.reply, one.responder, row) for one, row in pairs]
+            dialogues = [(corpus.dialogue(row), row) for row in kept.tolist()]
+            known = [Exchange(one.query, one.reply, one.responder, row) for one, row in dialogues]
         return known + self._added.get(querier, [])
 
     def is_far(self, query: str) -> bool:
@@ -270,7 +269,8 @@ class Responder:
 def _exchange(pair: Sequence[str]) -> Exchange:
     if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
         raise InputError(f"history is a list of (query, reply) pairs of texts, oldest first; got {pair!r} in it")
-    return Exchange(pair[0], pair[1])
+    query, reply = pair
+    return Exchange(query, reply)
 
 
 def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Path) -> None:

@@ -194,7 +194,7 @@ def reads(config: Config) -> Reads:
     history = (
         config.conditioning.kind is not Kind.none
         or config.prompt.source is Source.own
-        or config.prompt.profile is Profile.querier
+        or config.prompt.profile in (Profile.querier, Profile.differences)
     )
     return Reads(history=history, name=config.prompt.name_querier)
 

@@ -10,7 +10,7 @@ place: whatever stands in a history is strictly earlier than the query and of an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol, overload
 
@@ -35,13 +35,13 @@ class Exchange:
         query: What was asked.
         reply: What was answered.
         responder: Who answered; None for the one who answers now.
-        row: Place in the corpus; −1 for texts that are in none, or where it does not matter.
+        row: Place in the corpus; −1 for texts that are in none. Equal texts are equal wherever they stand.
     """
 
     query: str
     reply: str
     responder: str | None = None
-    row: int = -1
+    row: int = field(default=-1, compare=False)
 
 
 def no_vectors() -> tuple[np.ndarray, np.ndarray]:
@@ -264,7 +264,7 @@ class Requests:
 
     def _read_exchange(self, row: int) -> Exchange:
         dialogue = self.corpus.dialogue(row)
-        return Exchange(dialogue.query, dialogue.reply, dialogue.responder)
+        return Exchange(dialogue.query, dialogue.reply, dialogue.responder, row)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,19 @@ FUNCTION_WORDS = frozenset(  # they tell of grammar more than of a person
     "which who why will with would you your".split()
 )
 
+CONTRACTION = re.compile(
+    r"\b(?:\w+(?:n['’]t|['’](?:m|re|ve|ll|d))|(?:he|here|it|let|she|that|there|what|who)['’]s)\b", re.IGNORECASE
+)
+INFORMAL = frozenset(
+    "awesome bit bucks bunch cool crap damn dude folks gonna gotta guess guys haha hey hi kid kids kinda lol lot lots "
+    "ok okay pretty sorta stuff super sure thing things wanna wow yay yeah yep yup".split()
+)
+FORMAL = frozenset(
+    "accordingly additionally albeit although approximately consequently considerable despite due furthermore hence "
+    "however indeed merely moreover nevertheless nonetheless obtain overall particularly purchase purchased regarding "
+    "require required respectively shall subsequently sufficient therefore thus upon whereas whilst whom".split()
+)
+
 # Of each trait what is said where there is much of it, and where there is little.
 TRAITS = (
     ("long", "short"),
@@ -62,6 +75,13 @@ def traits(text: str) -> np.ndarray:
     marks = ("!" in text or "！" in text, "?" in text or "？" in text, PAUSE.search(text) is not None)
     polite = any(word in POLITE for word in said)
     return np.array([np.log1p(len(said)), *marks, polite, np.sign(mood)], dtype=float)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def formality(text: str) -> float:
+    """1 where formal words outnumber informal ones and contractions, −1 the other way round, else 0; English alone."""
+    score = sum((word in FORMAL) - (word in INFORMAL) for word in words(text)) - len(CONTRACTION.findall(text))
+    return float(np.sign(score))
 
 
 @lru_cache(maxsize=REMEMBERED)

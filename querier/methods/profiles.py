@@ -23,12 +23,10 @@ from querier.data.records import Corpus
 from querier.data.requests import Exchange, Reading
 from querier.errors import InputError
 from querier.llm import Completes
+from querier.methods.dpl import Describe, check_faithful, difference_profiles
 from querier.methods.manners import Others, sentence
 from querier.methods.retrieval import shared_pool
 from querier.types import Split
-
-Describe = Callable[[Reading], str]
-"""A description of a reading's querier or responder; empty where there is nothing to say."""
 
 PEOPLE = 2000  # whom somebody is held against, at most, evenly spread
 REPLIES = 2000  # of a responder that are counted, at most, evenly spread
@@ -58,9 +56,10 @@ def profiler(config: PromptConfig, prepared: Prepared | None, llm: Completes | N
     Raises:
         InputError: A file that cannot be used, no pool to compare with, or no LLM.
     """
+    check_faithful(config)
     if config.profile is Profile.none:
         return None
-    of_querier = config.profile is Profile.querier
+    of_querier = config.profile is not Profile.responder
     if config.profiles:
         known = read_profiles(config.profiles)
         if prepared is not None:
@@ -71,6 +70,8 @@ def profiler(config: PromptConfig, prepared: Prepared | None, llm: Completes | N
             "prompt.distil=llm needs a text LLM, and none was handed over: renderer(..., llm=Llm(LlmConfig(...))); or "
             "write the descriptions beforehand and give prompt.profiles=<file.json>, or use prompt.distil=counting"
         )
+    if config.profile is Profile.differences:
+        return difference_profiles(config, shared_pool(prepared, "prompt.profile=differences"), llm)
     if of_querier and llm is not None and config.distil is Distil.llm:
         return QuerierProfiles(lambda history: _asked(llm, ASK_QUERIER, history[:SAMPLE]))
     pool = shared_pool(prepared, f"prompt.profile={config.profile}")
@@ -107,8 +108,9 @@ def check_names(config: PromptConfig, known: dict[str, str], names: Sequence[str
         InputError: With one name of each.
     """
     if not set(known) & set(names):
+        whom = "responder" if config.profile is Profile.responder else "querier"
         raise InputError(
-            f"prompt.profiles: {config.profiles} describes no {config.profile} of the corpus: it has "
+            f"prompt.profiles: {config.profiles} describes no {whom} of the corpus: it has "
             f"{next(iter(known))!r}, the corpus {names[0]!r}; give their names as they stand in the data"
         )
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from querier.choices import Distil, Profile
+from querier.choices import Contrast, Distil, Profile, Train
 from querier.config import Config, PromptConfig
 from querier.data.preparation import Prepared
 from querier.data.requests import Reading, Render
+from querier.errors import InputError
 from querier.llm import Completes, Llm
 from querier.methods.profiles import profiler
 from querier.methods.retrieval import Item, retriever
@@ -24,9 +25,16 @@ def build_renderer(config: Config, prepared: Prepared | None, llm: Completes | N
     """The prompt of a run, with the text LLM that its configuration names where one is needed and none is given.
 
     Raises:
-        InputError: The prompt needs a pool, a file or a text LLM that is not there.
+        InputError: The prompt needs a pool, contrast users, a file or a text LLM that is not there.
     """
     prompt = config.prompt
+    if prompt.profile is Profile.differences and config.contrast.source is Contrast.none and not prompt.profiles:
+        raise InputError(
+            "prompt.profile=differences holds queriers against contrast users, and contrast.source=none chooses none; "
+            "use contrast.source=contrast_users or random"
+        )
+    if prompt.faithful and config.decoder.train is not Train.frozen:
+        raise InputError(f"prompt.faithful=true trains nothing, got decoder.train={config.decoder.train}; use frozen")
     asks = prompt.profile is not Profile.none and not prompt.profiles and prompt.distil is Distil.llm
     return renderer(prompt, prepared, Llm(config.llm) if asks and llm is None else llm)
 

@@ -99,11 +99,15 @@ def own_items(reading: Reading, count: int, by: Retrieval) -> list[Item]:
             query, inputs = reading.vectors()
             places = np.argsort(-(inputs @ query), kind="stable") if len(history) else np.arange(0)
         case Retrieval.bm25:
-            scores = bm25(words(reading.dialogue.query), [_counted(item) for item in history])
-            places = np.argsort(-scores, kind="stable")
+            places = np.argsort(-relevance(reading.dialogue.query, history), kind="stable")
     chosen = places[:count].tolist()
     marks = reading.marks or [()] * len(history)
     return [Item(history[place].query, history[place].reply, marks=marks[place]) for place in chosen]
+
+
+def relevance(query: str, items: Sequence[Exchange]) -> np.ndarray:
+    """BM25 of some exchanges for a query, (n,)."""
+    return bm25(words(query), [_counted(item) for item in items])
 
 
 def bm25(query: Sequence[str], documents: Sequence[Mapping[str, int]]) -> np.ndarray:

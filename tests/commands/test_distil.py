@@ -44,3 +44,33 @@ def test_an_llm_that_is_not_named_or_does_not_answer_is_said(
         endpoint = [f"llm.base_url={served.url}", "llm.model=some", "llm.retries=0"]
         assert main(["fit", *settings, *endpoint]) == 2
     assert "gave no description" in capsys.readouterr().err
+
+
+def test_differences_take_a_call_an_answer_and_what_fails_is_recorded_and_asked_again(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = json.dumps({"writing": ["terse"], "emotion": [], "semantics": ["ships"]})
+    behaviour = [says(lists)]
+    short = ["test", "run=run", "evaluation.bootstrap=100", "evaluation.generate=2", "evaluation.swaps=[]"]
+    examples = tmp_path / "outputs" / "run" / "examples.jsonl"
+    with serving(lambda prompt, before: behaviour[0]) as served:
+        endpoint = [f"llm.base_url={served.url}", "llm.model=some", "llm.retries=0"]
+        assert main(["fit", *settings, *endpoint, "method=dpl"]) == 0
+        asked = len(served.bodies)
+        assert 0 < asked <= 11  # the validation dialogues
+        behaviour[0] = says(None, refusal="I cannot judge people")
+        assert main(short) == 2
+        assert "could not be scored or answered" in capsys.readouterr().err
+        records = [json.loads(line) for line in examples.read_text().splitlines()]
+        refused = [record for record in records if record["error"]]
+        assert refused
+        assert all("refused: I cannot judge people" in record["error"] for record in refused)
+        assert all(record["scores"]["nll_per_token"] is None for record in refused)
+        assert main([*short, "allow_failed=true"]) == 0
+        behaviour[0] = says(lists)
+        before = len(served.bodies)
+        assert main(short) == 0
+        assert 0 < len(served.bodies) - before <= len(records)
+        asked = len(served.bodies)
+        assert main(short) == 0
+        assert len(served.bodies) == asked  # all of it is kept

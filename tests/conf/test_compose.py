@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from querier.choices import Contrast, History, Kind, Profile, Retrieval, Source, Train
+from querier.choices import Contrast, Distil, History, Kind, Profile, Retrieval, Source, Train
 from querier.commands.compare import row_configs
 from querier.commands.compose import compose, known_keys, launch
 from querier.commands.options import OPTIONS
@@ -124,6 +124,15 @@ def test_dep_shows_the_items_that_its_vectors_stand_beside() -> None:
     assert not dep.conditioning.faithful
     assert trains(dep)
     assert reads(dep).history
+
+
+def test_dpl_shows_items_and_differences() -> None:
+    dpl = compose("fit", ["method=dpl"])
+    assert (dpl.prompt.source, dpl.prompt.items, dpl.prompt.by) == (Source.own, 8, Retrieval.bm25)
+    assert (dpl.prompt.profile, dpl.prompt.distil, dpl.prompt.faithful) == (Profile.differences, Distil.counting, False)
+    assert not trains(dpl)
+    assert reads(dpl).history
+    assert dpl.contrast.k == 4
 
 
 def test_ablations_change_what_they_name() -> None:
