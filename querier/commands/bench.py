@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from querier.bench.contrast_users import measure_contrast_users
 from querier.bench.score import measure_score
 from querier.bench.step import measure_step
 from querier.commands.fit import plain_config
 from querier.commands.options import BenchOptions
-from querier.commands.prepare import run_prepare
+from querier.commands.prepare import encoder, read_corpus, run_prepare
 from querier.commands.progress import Progress
 from querier.errors import InputError
 from querier.evaluation.scoring import Scorer
@@ -50,4 +51,9 @@ def _score(options: BenchOptions, progress: Progress) -> dict[str, Any]:
     return measure_score(config, run_prepare(config, progress), options.dialogues, Scorer, progress)
 
 
-MEASUREMENTS: dict[str, Measure] = {"step": _step, "score": _score}
+def _contrast_users(options: BenchOptions, progress: Progress) -> dict[str, Any]:
+    config = plain_config(options)
+    return measure_contrast_users(config, read_corpus(config), encoder(config), options.pairs, progress)
+
+
+MEASUREMENTS: dict[str, Measure] = {"step": _step, "score": _score, "contrast_users": _contrast_users}

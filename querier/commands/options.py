@@ -81,16 +81,19 @@ class BenchOptions(Config):
         queriers: Sizes of the made-up population.
         steps: Timed steps of each method.
         dialogues: Held-out dialogues that are scored and answered.
+        pairs: Users with an item whose contrast users are chosen one by one.
     """
 
     name: str | None = "step"
     queriers: list[int] = field(default_factory=lambda: [20, 20_000])
     steps: int = 10
     dialogues: int = 512
+    pairs: int = 200
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("steps", self.steps, 1)
+        check_range("pairs", self.pairs, 1)
         check_range("dialogues", self.dialogues, 1)
 
 
