@@ -43,6 +43,7 @@ from querier.types import Batch
 
 HIGHEST = 10.0  # loss that counts, as published
 FIRST_SIZE = 64  # rows that a memory makes room for
+SHORTEST = 1e-12  # length that a vector is divided by, as `functional.normalize` does
 
 
 class QuerierAwareResponder(Conditioner):
@@ -161,10 +162,12 @@ def prototype_terms(
         absent: Queriers without a prototype in the row's cluster, (B,) int64, each of whom counts as the constant
             vector; a row whose own querier is one of them must find that. None where they do not compete.
     """
-    sample, target = functional.normalize(views, dim=-1), functional.normalize(prototypes.to(views.dtype), dim=-1)
+    prototypes = prototypes.to(views.dtype)
     lowest = torch.finfo(views.dtype).min  # finite: a row without a candidate has a finite value and no gradient
     with torch.autocast(views.device.type, enabled=False):
-        logits = torch.einsum("bvp,svp->bvs", sample, target.flip(1)) / temperature
+        sample = functional.normalize(views, dim=-1).flip(1)  # at v what is compared with the prototypes' view v
+        length = torch.linalg.vector_norm(prototypes, dim=-1).clamp(min=SHORTEST)  # (S, 2); no copy of so many vectors
+        logits = torch.einsum("bvp,svp->bvs", sample, prototypes) / (temperature * length.T)
         nobody = sample.sum(-1) / sample.shape[-1] ** 0.5 / temperature  # cosine to a vector of equal numbers, (B, 2)
         said = torch.where(own[:, None], logits, 0.0).sum(-1)
         if absent is None:
