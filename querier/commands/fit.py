@@ -16,7 +16,7 @@ from pathlib import Path
 import lightning
 import torch
 
-from querier.choices import Kind
+from querier.choices import Model
 from querier.commands.base import base_folder
 from querier.commands.callbacks import Counts, MetricsFile, callbacks, loggers
 from querier.commands.compose import job_overrides
@@ -31,7 +31,7 @@ from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.errors import InputError
 from querier.methods.prompts import build_renderer
-from querier.methods.registry import build_conditioner, fit_conditioner, trains
+from querier.methods.registry import build_conditioner, conditions, fit_conditioner, trains
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule
 from querier.responder import save_module
@@ -134,11 +134,12 @@ def check_queriers(corpus: Corpus, config: Config) -> None:
         InputError: There is one querier, and a weight above 0.
     """
     names = [f"loss.{name}" for name in ("specific", "general", "swap") if getattr(config.loss, name) > 0]
-    conditioned = config.conditioning.kind is not Kind.none
-    if conditioned and names and len(set(corpus.querier[corpus.rows_in(Split.TRAIN)].tolist())) == 1:
+    if config.conditioning.model is Model.qar:
+        names = ["qar.weight"] if config.qar.weight > 0 else []
+    if conditions(config) and names and len(set(corpus.querier[corpus.rows_in(Split.TRAIN)].tolist())) == 1:
         raise InputError(
-            f"{', '.join(names)} compare queriers and need two or more in the training split, got 1; use method=ft, or "
-            f"set {' '.join(f'{name}=0' for name in names)}"
+            f"comparing queriers ({', '.join(names)}) takes two or more in the training split, got 1; use method=ft, "
+            f"or set {' '.join(f'{name}=0' for name in names)}"
         )
 
 

@@ -80,7 +80,7 @@ def test_losses_that_compare_queriers_need_two(tmp_path: Path, capsys: pytest.Ca
     write_log(tmp_path / "log.jsonl", queriers=1, each=20)
     assert main(["fit", *settings(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert "loss.specific, loss.general, loss.swap compare queriers" in said
+    assert "comparing queriers (loss.specific, loss.general, loss.swap) takes two or more" in said
     assert "method=ft" in said
     assert not (tmp_path / "outputs").exists()
 

@@ -37,3 +37,10 @@ def test_it_goes_the_whole_way(faithful: str, tmp_path: Path) -> None:
     again = Responder.from_pretrained(tmp_path / "model")
     pair = [one.respond("How do bees work?", "querier 3", history=[]) for one in (responder, again)]
     assert pair[0] == pair[1]
+
+
+def test_a_single_querier_has_nobody_to_be_told_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write_log(tmp_path / "log.jsonl", queriers=1)
+    words = [f"data.path={log}", f"output={tmp_path / 'out'}", f"cache={tmp_path / 'cache'}", "method=qar", *FAST]
+    assert main(["fit", *words]) == 2
+    assert "comparing queriers (qar.weight) takes two or more" in capsys.readouterr().err
