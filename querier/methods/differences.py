@@ -99,7 +99,8 @@ def count_differences(items: Sequence[Contrasted], deviation: np.ndarray) -> Dif
         found[axis] = [more if gap[trait] > 0 else less for trait, more, less in sayings if far[trait]]
     own = _added([one.item.reply for one in held])
     theirs = _added([other.reply for one in held for other in one.others])
-    found["semantics"] = [f'the word "{word}"' for word in salient(own, theirs)]
+    if words := salient(own, theirs):
+        found["semantics"] = ["more of " + " and ".join(f'"{word}"' for word in words)]
     return found
 
 

@@ -92,7 +92,13 @@ def test_salient_words_are_more_than_chance() -> None:
 
 def test_nothing_to_compare_says_nothing() -> None:
     assert told(count_differences([], DEVIATION)) == told(count_differences([held("wow!")], DEVIATION)) == ""
-    line = told({"writing": ["longer"], "emotion": [], "semantics": ['the word "sea"', 'the word "map"']})
+    line = told({"writing": ["longer", "more questions"], "emotion": [], "semantics": ['more of "sea" and "map"']})
     assert line == (
-        'compared with others in the same situation, writing: longer; semantics: the word "sea", the word "map".'
+        "compared with others in the same situation, writing: longer, more questions; "
+        'semantics: more of "sea" and "map".'
     )
+
+
+def test_words_that_situations_share_cancel_and_the_querier_s_own_are_told() -> None:
+    items = [held(f"ahoy maps land ahoy {number}", *PLAIN) for number in range(12)]
+    assert count_differences(items, DEVIATION)["semantics"] == ['more of "ahoy"']
