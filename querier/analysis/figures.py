@@ -1,9 +1,15 @@
-"""Pictures of the space of queriers. Each has a title, axes, the number of queriers and the run that it shows."""
+"""Pictures of the space of queriers. Each has a title, axes, the number of queriers and the run that it shows.
+
+Up to `EACH_POINT` queriers every one is a point; beyond that the picture shows how many lie where, and a seeded sample
+of points, so that it can still be moved and pointed at.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from querier.analysis.extra import need
 from querier.errors import InputError
@@ -13,75 +19,278 @@ if TYPE_CHECKING:
 
 # Told apart also by those who do not see red and green (Okabe and Ito), and in this order.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+REST = "#BBBBBB"  # of values beyond the colours
+SCALE = "viridis"  # of numbers
+EACH_POINT = 20_000
+DRAWN = 5000  # points of a larger map
+CELLS = 60  # of a larger map, along each axis
+FIRST, SECOND = "first direction of the map (no unit)", "second direction of the map (no unit)"
 
 
-def plotly_map(table: DataFrame, colour: str, run: str, title: str = "Queriers") -> Any:
+def plotly_map(
+    table: DataFrame,
+    colour: str,
+    run: str,
+    title: str = "Queriers",
+    note: str = "",
+    marks: DataFrame | None = None,
+) -> Any:
     """A plotly figure of a table of `space_table`: hover over a point to see who it is.
 
     Args:
         table: With `querier`, `x`, `y` and the label.
-        colour: The label by which points are coloured.
+        colour: The label by which points are coloured; numbers get a scale, texts a colour each.
         run: Its id, shown in the title.
         title: What is shown.
+        note: Numbers that belong to the picture, as `note_of` gives them.
+        marks: Others to mark on it, with `querier`, `x`, `y`, as `landing` gives them.
 
     Raises:
         InputError: Where the table has no such label, or plotly is missing.
+
+    >>> table = pd.DataFrame({"querier": ["Ann", "Bob"], "x": [0, 1], "y": [1, 0], "manner": ["warm", "terse"]})
+    >>> plotly_map(table, "manner", "first").layout.title.text
+    'Queriers by manner, n = 2, run first'
     """
     _check(table, colour)
     graph = need("plotly.graph_objects")
-    figure = graph.Figure()
-    for number, (value, rows) in enumerate(table.groupby(colour, sort=True)):
-        figure.add_trace(
-            graph.Scatter(
-                x=rows["x"],
-                y=rows["y"],
-                text=rows["querier"],
-                name=f"{value} ({len(rows)})",
-                mode="markers",
-                marker={"color": COLOURS[number % len(COLOURS)], "size": 8},
-                hovertemplate="%{text}<extra>%{fullData.name}</extra>",
+    figure, drawn = graph.Figure(), _drawn(table)
+    point = graph.Scattergl if len(table) > EACH_POINT else graph.Scatter
+    if len(table) > EACH_POINT:
+        counts, across, along = _cells(table)
+        grey = {"colorscale": "Greys", "name": "queriers in a cell", "colorbar": {"title": "queriers in a cell"}}
+        figure.add_trace(graph.Heatmap(z=counts.T, x=_middle(across), y=_middle(along), **grey))
+    if _is_number(table, colour):
+        marker = {"color": drawn[colour], "colorscale": SCALE, "showscale": True, "size": 7}
+        marker["colorbar"] = {"title": colour, "x": 1.15 if len(table) > EACH_POINT else 1.0}
+        figure.add_trace(point(x=drawn["x"], y=drawn["y"], text=drawn["querier"], marker=marker, **_hover(colour)))
+    else:
+        for name, rows, shade in _groups(drawn, colour):
+            marker = {"color": shade, "size": 8}
+            figure.add_trace(
+                point(x=rows["x"], y=rows["y"], text=rows["querier"], name=name, marker=marker, **_hover(""))
             )
-        )
+    if marks is not None:
+        star = {"symbol": "star", "size": 15, "color": "#000000", "line": {"color": "#FFFFFF", "width": 1}}
+        words = {"textposition": "top center", "mode": "markers+text", "name": "marked"}
+        figure.add_trace(graph.Scatter(x=marks["x"], y=marks["y"], text=marks["querier"], marker=star, **words))
     figure.update_layout(
         title=_title(table, colour, run, title),
-        xaxis_title="first direction of the map",
-        yaxis_title="second direction of the map",
+        xaxis_title=FIRST,
+        yaxis_title=SECOND,
         legend_title=colour,
         template="simple_white",
+        margin={"b": 110 if note else 80},
     )
+    if note:
+        place = {"xref": "paper", "yref": "paper", "x": 0, "y": -0.22, "xanchor": "left"}
+        figure.add_annotation(text=note, showarrow=False, font={"size": 11}, **place)
     return figure
 
 
-def matplotlib_map(table: DataFrame, colour: str, run: str, title: str = "Queriers", path: Path | None = None) -> Any:
+def matplotlib_map(
+    table: DataFrame,
+    colour: str,
+    run: str,
+    title: str = "Queriers",
+    path: Path | None = None,
+    note: str = "",
+    marks: DataFrame | None = None,
+) -> Any:
     """A matplotlib figure of a table of `space_table`, written to a file on request.
 
     Args:
         table: With `querier`, `x`, `y` and the label.
-        colour: The label by which points are coloured.
+        colour: The label by which points are coloured; numbers get a scale, texts a colour each.
         run: Its id, shown in the title.
         title: What is shown.
         path: Where the picture is written; the ending gives the format.
+        note: Numbers that belong to the picture, as `note_of` gives them.
+        marks: Others to mark on it, with `querier`, `x`, `y`, as `landing` gives them.
 
     Raises:
         InputError: Where the table has no such label, or matplotlib is missing.
+
+    >>> table = pd.DataFrame({"querier": ["Ann", "Bob"], "x": [0, 1], "y": [1, 0], "manner": ["warm", "terse"]})
+    >>> matplotlib_map(table, "manner", "first", path=tmp_path / "map.svg").get_suptitle()
+    'Queriers by manner, n = 2, run first'
     """
     _check(table, colour)
-    figure = need("matplotlib.figure").Figure(figsize=(6.4, 4.8), layout="constrained")
+    large, drawn = len(table) > EACH_POINT, _drawn(table)
+    figure = need("matplotlib.figure").Figure(figsize=(11.0, 4.8) if large else (6.4, 4.8), layout="constrained")
+    panels = figure.subplots(1, 2 if large else 1, squeeze=False, sharex=True, sharey=True)[0]
+    axes = panels[-1]
+    if large:
+        cells = panels[0].hexbin(table["x"], table["y"], gridsize=CELLS, bins="log", mincnt=1, cmap=SCALE)
+        figure.colorbar(cells, ax=panels[0], label="queriers in a cell")
+    size = 4 if large else 24 if len(drawn) <= 500 else 10
+    if _is_number(table, colour):
+        dots = axes.scatter(drawn["x"], drawn["y"], s=size, c=drawn[colour], cmap=SCALE)
+        figure.colorbar(dots, ax=axes, label=colour)
+    else:
+        _scatter(axes, _groups(drawn, colour), size)
+        axes.legend(title=colour, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if marks is not None:
+        axes.scatter(marks["x"], marks["y"], s=140, marker="*", color="black", edgecolors="white", zorder=3)
+        for name, x, y in zip(marks["querier"], marks["x"], marks["y"], strict=True):
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+            axes.annotate(name, (x, y), (6, 6), textcoords="offset points", fontsize=9, bbox=box)
+    figure.suptitle(_title(table, colour, run, title), fontsize=11)
+    for panel in panels:
+        panel.set_xlabel(FIRST)
+    panels[0].set_ylabel(SECOND)
+    return finished(figure, note, path)
+
+
+def trajectory_figure(table: DataFrame, run: str, path: Path | None = None, note: str = "") -> Any:
+    """A matplotlib figure of a table of `trajectory`: how soon a querier is known.
+
+    Args:
+        table: With `querier`, `items` and `left`.
+        run: Its id, shown in the title.
+        path: Where the picture is written; the ending gives the format.
+        note: Shown under it.
+
+    >>> table = pd.DataFrame({"querier": ["Ann", "Ann"], "items": [0, 4], "left": [1.0, 0.0]})
+    >>> trajectory_figure(table, "first").axes[0].get_xlabel()
+    'dialogues read, oldest first'
+    """
+    figure = need("matplotlib.figure").Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    for number, (value, rows) in enumerate(table.groupby(colour, sort=True)):
-        axes.scatter(rows["x"], rows["y"], s=24, color=COLOURS[number % len(COLOURS)], label=f"{value} ({len(rows)})")
-    axes.set_title(_title(table, colour, run, title))
-    axes.set_xlabel("first direction of the map")
-    axes.set_ylabel("second direction of the map")
-    axes.legend(title=colour, frameon=False)
+    for _, rows in table.groupby("querier", sort=True):
+        axes.plot(rows["items"], rows["left"], color=COLOURS[0], alpha=0.35, linewidth=1)
+    middle = table.groupby("items")["left"].agg(["median", "size"])
+    middle = middle[middle["size"] >= max(1, middle["size"].max() // 2)]  # few have the longest histories
+    axes.plot(middle.index, middle["median"], color=COLOURS[5], marker="o", linewidth=2, label="median querier")
+    queriers = table["querier"].nunique()
+    axes.set_title(f"How soon a querier is known, n = {queriers:,}, run {run}", fontsize=11)
+    axes.set_xlabel("dialogues read, oldest first")
+    axes.set_ylabel("distance left to the last vector (share)")
+    axes.set_xscale("symlog", base=2, linthresh=1)
+    ticks = [0, *(2**power for power in range(int(table["items"].max()).bit_length()))]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return finished(figure, note, path)
+
+
+def note_of(found: DataFrame, label: str) -> str:
+    """One line for under a map: how far it may be believed, and how much of the label is in the vectors.
+
+    Args:
+        found: As `user_space.numbers` gives it.
+        label: One of its lines.
+
+    Raises:
+        InputError: Where it has no such line.
+
+    >>> row = {"accuracy": 0.8, "low": 0.7, "high": 0.9, "permuted": 0.34, "permuted_high": 0.4, "chance": 0.333}
+    >>> more = {"silhouette": 0.1, "trustworthiness": None, "n": 48}
+    >>> note_of(pd.DataFrame([{**row, **more}], index=["manner"]), "manner")
+    'probe .80 [.70, .90], shuffled .34 (at most .40), chance .33; silhouette .10; trustworthiness –; n = 48'
+    """
+    if label not in found.index:
+        raise InputError(
+            f"no numbers for {label!r}; there are some for {', '.join(map(str, found.index)) or 'nothing'}"
+        )
+    row = found.loc[label].to_dict()
+    said = {name: short(row[name]) for name in row if name != "n"}
+    return (
+        f"probe {said['accuracy']} [{said['low']}, {said['high']}], shuffled {said['permuted']} "
+        f"(at most {said['permuted_high']}), chance {said['chance']}; silhouette {said['silhouette']}; "
+        f"trustworthiness {said['trustworthiness']}; n = {int(row['n']):,}"
+    )
+
+
+def short(value: float | None) -> str:
+    """Two decimals without a leading zero; a dash for no number.
+
+    >>> short(0.25), short(-0.5), short(None)
+    ('.25', '−.50', '–')
+    """
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{value:.2f}".replace("0.", ".", 1).replace("-", "−") if abs(value) < 1 else f"{value:.2f}"
+
+
+def finished(figure: Any, note: str = "", path: Path | None = None) -> Any:
+    """The figure with a line under it, written to a file on request.
+
+    Args:
+        figure: Of matplotlib.
+        note: The line; empty for none.
+        path: Where it is written; the ending gives the format.
+
+    >>> finished(trajectory_figure(pd.DataFrame({"querier": ["Ann"], "items": [0], "left": [1.0]}), "first"), "so").axes
+    [<Axes: ...>]
+    """
+    if note:
+        figure.supxlabel(note, fontsize=8, color="0.3")
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
     return figure
 
 
+def _hover(colour: str) -> dict[str, Any]:
+    said = f"{colour} %{{marker.color}}" if colour else "%{fullData.name}"
+    return {"mode": "markers", "hovertemplate": f"%{{text}}<extra>{said}</extra>"}
+
+
+def _groups(table: DataFrame, colour: str) -> list[tuple[str, DataFrame, str]]:
+    """Name with count, rows and colour of each value; beyond the colours the rare ones are put together."""
+    shown = table[colour].astype(str)
+    values = sorted(shown.unique())
+    if len(values) > len(COLOURS):
+        kept = sorted(shown.value_counts(sort=True).index[: len(COLOURS) - 1])
+        rest = table[~shown.isin(kept)]
+        named = [(f"{value} ({(shown == value).sum():,})", table[shown == value]) for value in kept]
+        named.append((f"{len(values) - len(kept)} others ({len(rest):,})", rest))
+        return [(*pair, shade) for pair, shade in zip(named, (*COLOURS[:-1], REST), strict=True)]
+    return [
+        (f"{value} ({(shown == value).sum():,})", table[shown == value], shade)
+        for value, shade in zip(values, COLOURS, strict=False)
+    ]
+
+
+def _scatter(axes: Any, groups: list[tuple[str, DataFrame, str]], size: float) -> None:
+    """Points in an order by chance, so that no group lies over the others."""
+    places = np.concatenate([rows[["x", "y"]].to_numpy(dtype=float) for _, rows, _ in groups])
+    shades = np.repeat([shade for *_, shade in groups], [len(rows) for _, rows, _ in groups])
+    order = np.random.default_rng(0).permutation(len(places))
+    axes.scatter(places[order, 0], places[order, 1], s=size, c=shades[order])
+    for name, _, shade in groups:
+        axes.scatter([], [], s=24, color=shade, label=name)
+
+
+def _drawn(table: DataFrame) -> DataFrame:
+    if len(table) <= EACH_POINT:
+        return table
+    kept = np.sort(np.random.default_rng(0).choice(len(table), size=DRAWN, replace=False))
+    return table.iloc[kept]
+
+
+def _cells(table: DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Queriers of each cell (CELLS, CELLS), none as NaN, and the cells' edges."""
+    counts, across, along = np.histogram2d(table["x"], table["y"], bins=CELLS)
+    counts[counts == 0] = np.nan
+    return counts, across, along
+
+
+def _middle(edges: np.ndarray) -> np.ndarray:
+    middle: np.ndarray = (edges[1:] + edges[:-1]) / 2
+    return middle
+
+
+def _is_number(table: DataFrame, colour: str) -> bool:
+    kind = table[colour].dtype
+    return bool(getattr(kind, "kind", "O") in "iuf")
+
+
 def _title(table: DataFrame, colour: str, run: str, title: str) -> str:
-    return f"{title} by {colour}, n = {len(table)}, run {run}"
+    drawn = f" ({DRAWN:,} as points)" if len(table) > EACH_POINT else ""
+    return f"{title} by {colour}, n = {len(table):,}{drawn}, run {run}"
 
 
 def _check(table: DataFrame, colour: str) -> None:

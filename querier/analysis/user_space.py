@@ -1,8 +1,13 @@
-"""Numbers about the learned space of queriers: maps, neighbours, and whether a label can be read from a vector.
+"""Numbers about the learned space of queriers: neighbours, and whether a label can be read from a vector.
 
-Every function takes vectors (Q, D), as `Responder.embed_queriers` gives them; none needs a model. A picture of such a
-space proves nothing by itself: `probe` says how much of a label is in the vectors and how much a shuffled label gives,
-`trustworthiness` how far the map may be believed.
+Every function takes vectors (Q, D), as `querier.analysis.vectors` and `Responder.embed_queriers` give them; none needs
+a model. A picture of such a space proves nothing by itself: `probe` says how much of a label is in the vectors and how
+much a shuffled label gives, `trustworthiness` how far the map may be believed. Numbers whose cost grows with the square
+of the queriers are taken on a seeded sample of `MANY` of them where there are more.
+
+References:
+    Wang, Isola: Understanding contrastive representation learning through alignment and uniformity on the
+    hypersphere, 2020, section 4.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import numpy as np
 
 from querier.analysis.extra import need
 from querier.errors import InputError
+from querier.neighbours.index import PoolIndex
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,7 +28,8 @@ if TYPE_CHECKING:
 FOLDS = 5
 PERMUTATIONS = 20
 LEAST = 3  # of a kind that folds can be made of
-MAPS = ("pca", "tsne")
+EXACT_BELOW = 20_000  # queriers up to which each is compared with all others
+MANY = 4000  # queriers beyond which a sample is measured
 
 
 @dataclass(frozen=True)
@@ -48,45 +55,52 @@ class Probe:
     n: int
 
 
-def map_2d(vectors: np.ndarray, method: str = "pca", seed: int = 0) -> np.ndarray:
-    """Places of queriers on a plane, (Q, 2).
+def nearest_places(
+    vectors: np.ndarray, count: int, newcomers: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest other queriers of each by cosine, nearest first: places (n, k) and cosines (n, k).
+
+    Among more than `EXACT_BELOW` queriers the search is approximate and misses a few of the nearest.
 
     Args:
-        vectors: One each querier, (Q, D).
-        method: `pca` keeps distances as far as a plane can; `tsne` keeps neighbourhoods and nothing else.
-        seed: Of t-SNE.
-
-    Raises:
-        InputError: On an unknown method, or fewer than three queriers.
-    """
-    vectors = _checked(vectors, 3)
-    if method == "pca":
-        from sklearn.decomposition import PCA
-
-        return _array(PCA(min(2, *vectors.shape), random_state=seed).fit_transform(vectors), 2)
-    if method == "tsne":
-        from sklearn.manifold import TSNE
-
-        perplexity = min(30.0, (len(vectors) - 1) / 3)
-        return _array(TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors), 2)
-    raise InputError(f"method must be one of {', '.join(MAPS)}, got {method!r}")
-
-
-def space_table(
-    names: Sequence[str], vectors: np.ndarray, labels: Mapping[str, Sequence[str]], method: str = "pca", seed: int = 0
-) -> DataFrame:
-    """One line per querier: `querier`, `x`, `y` and a column for each label.
-
-    Args:
-        names: Of the queriers, Q.
         vectors: (Q, D).
-        labels: For each label its value for each querier.
-        method: As in `map_2d`.
-        seed: As in `map_2d`.
+        count: How many, at most Q − 1.
+        newcomers: Of whom the neighbours are wanted, (n, D), none of them among the Q; None for the Q themselves.
+
+    >>> places, cosine = nearest_places(np.array([[1.0, 0.0], [1.0, 0.2], [0.0, 1.0]]), 1)
+    >>> places[:, 0].tolist()
+    [1, 0, 1]
+    """
+    vectors = checked(vectors, 1 if newcomers is not None else 2)
+    asked = vectors if newcomers is None else checked(newcomers, 1)
+    own = np.arange(len(vectors))
+    count = min(count, len(vectors) - (newcomers is None))
+    index = PoolIndex(vectors.astype(np.float32), own, np.zeros(len(vectors)), own, EXACT_BELOW)
+    places = index.nearest(asked, count, own if newcomers is None else np.full(len(asked), -1))
+    return places, np.einsum("nd,nkd->nk", _unit(asked), _unit(vectors)[places])
+
+
+def neighbour_table(names: Sequence[str], vectors: np.ndarray, count: int = 5) -> DataFrame:
+    """The nearest others of every querier, also where there are very many: `querier`, `rank`, `nearest`, `cosine`.
+
+    Args:
+        names: Q.
+        vectors: (Q, D).
+        count: Of each querier.
+
+    >>> neighbour_table(["Ann", "Bob", "Cid"], np.array([[1.0, 0.0], [1.0, 0.2], [0.0, 1.0]]), 1)["nearest"].tolist()
+    ['Bob', 'Ann', 'Bob']
     """
     pandas = need("pandas")
-    places = map_2d(vectors, method, seed)
-    table: DataFrame = pandas.DataFrame({"querier": list(names), "x": places[:, 0], "y": places[:, 1], **labels})
+    places, cosine = nearest_places(vectors, count)
+    shown = np.asarray(names, dtype=object)
+    lines = {
+        "querier": np.repeat(shown, places.shape[1]),
+        "rank": np.tile(np.arange(1, places.shape[1] + 1), len(places)),
+        "nearest": shown[places.ravel()],
+        "cosine": cosine.ravel(),
+    }
+    table: DataFrame = pandas.DataFrame(lines)
     return table
 
 
@@ -95,6 +109,10 @@ def nearest_queriers(names: Sequence[str], vectors: np.ndarray, querier: str, co
 
     Raises:
         InputError: Where the querier is not among the names.
+
+    >>> nearest_queriers(["Ann", "Bob", "Cid"], np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 1.0]]), "Ann", 1)
+      querier  cosine
+    0     Bob     0.6
     """
     pandas = need("pandas")
     if querier not in names:
@@ -107,42 +125,105 @@ def nearest_queriers(names: Sequence[str], vectors: np.ndarray, querier: str, co
     return table
 
 
-def same_querier_auc(first: np.ndarray, second: np.ndarray) -> float:
+def same_querier_auc(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:
     """How often a querier's two vectors are nearer to each other than to another querier's; ties count ½, chance is ½.
 
     Args:
         first: A vector of each querier from one half of their history, (Q, D).
         second: From the other half, (Q, D).
+        seed: Of the sample of queriers.
 
     Raises:
         InputError: Where the shapes differ, or there are fewer than two queriers.
+
+    >>> same_querier_auc(np.eye(3), np.eye(3))
+    1.0
     """
     if first.shape != second.shape:
         raise InputError(f"two views need equal shapes, got {first.shape} and {second.shape}")
-    similarity = _unit(_checked(first, 2)) @ _unit(_checked(second, 2)).T
+    kept = _sample(len(checked(first, 2)), seed)
+    similarity = _unit(first[kept]) @ _unit(checked(second, 2)[kept]).T
     same = np.eye(len(similarity), dtype=bool)
     own, other = similarity[same], np.sort(similarity[~same])
     below, not_above = (np.searchsorted(other, own, side) for side in ("left", "right"))
     return float(((below + not_above) / 2 / len(other)).mean())
 
 
-def silhouette(vectors: np.ndarray, labels: Sequence[str]) -> float | None:
-    """Mean silhouette of a label's groups by cosine, in [−1, 1]; None where all or none share a value."""
+def alignment(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean squared distance of two vectors of one querier on the unit sphere, in [0, 4]; 0 where they agree.
+
+    Args:
+        first: (n, D).
+        second: Of the same queriers, (n, D).
+
+    Raises:
+        InputError: Where the shapes differ.
+
+    >>> alignment(np.eye(2), -np.eye(2))
+    4.0
+    """
+    if first.shape != second.shape:
+        raise InputError(f"two views need equal shapes, got {first.shape} and {second.shape}")
+    gap = _unit(checked(first, 1)) - _unit(checked(second, 1))
+    return float((gap * gap).sum(1).mean())
+
+
+def uniformity(vectors: np.ndarray, seed: int = 0) -> float:
+    """How far vectors spread on the unit sphere: log mean exp(−2 d²) over pairs, 0 at one place, lower where apart.
+
+    Args:
+        vectors: (Q, D).
+        seed: Of the sample of queriers.
+
+    >>> round(uniformity(np.ones((3, 2))), 6) + 0.0
+    0.0
+    """
+    vectors = checked(vectors, 2)
+    unit = _unit(vectors[_sample(len(vectors), seed)])
+    distance = np.maximum(2 - 2 * unit @ unit.T, 0.0)[np.triu_indices(len(unit), 1)]
+    return float(np.log(np.exp(-2 * distance).mean()))
+
+
+def silhouette(vectors: np.ndarray, labels: Sequence[str], seed: int = 0) -> float | None:
+    """Mean silhouette of a label's groups by cosine, in [−1, 1]; None where all or none share a value.
+
+    Args:
+        vectors: (Q, D).
+        labels: A value for each querier.
+        seed: Of the sample of queriers.
+
+    >>> round(silhouette(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), list("aabb")), 2)
+    0.99
+    """
     from sklearn.metrics import silhouette_score
 
-    kinds = len(set(labels))
-    if not 2 <= kinds < len(labels):
+    vectors, values = checked(vectors, 3), np.asarray(labels)
+    kept = _sample(len(vectors), seed)
+    kinds = len(set(values[kept].tolist()))
+    if not 2 <= kinds < len(kept):
         return None
-    return float(silhouette_score(_unit(_checked(vectors, 3)), list(labels), metric="cosine"))
+    return float(silhouette_score(_unit(vectors[kept]), values[kept], metric="cosine"))
 
 
-def trustworthiness(vectors: np.ndarray, places: np.ndarray, neighbours: int = 5) -> float | None:
-    """How far neighbours on the map are neighbours in the space, in [0, 1]; None with too few queriers to say."""
+def trustworthiness(vectors: np.ndarray, places: np.ndarray, neighbours: int = 5, seed: int = 0) -> float | None:
+    """How far neighbours on the map are neighbours in the space, in [0, 1]; None with too few queriers to say.
+
+    Args:
+        vectors: (Q, D).
+        places: On the map, (Q, 2).
+        neighbours: How many of each querier are looked at.
+        seed: Of the sample of queriers.
+
+    >>> plane = np.random.default_rng(0).normal(size=(20, 2))
+    >>> trustworthiness(plane, plane)
+    1.0
+    """
     from sklearn.manifold import trustworthiness as measure
 
-    vectors = _checked(vectors, 1)
-    count = min(neighbours, (len(vectors) - 1) // 2)
-    return float(measure(vectors, places, n_neighbors=count)) if count >= 1 else None
+    vectors = checked(vectors, 1)
+    kept = _sample(len(vectors), seed)
+    count = min(neighbours, (len(kept) - 1) // 2)
+    return float(measure(vectors[kept], places[kept], n_neighbors=count)) if count >= 1 else None
 
 
 def probe(
@@ -154,6 +235,8 @@ def probe(
 ) -> Probe:
     """Read a label by logistic regression, cross-validated over queriers, beside the same with shuffled labels.
 
+    Of more than `MANY` queriers a sample is read; `n` says how many.
+
     Args:
         vectors: (Q, D).
         labels: A value for each querier.
@@ -163,9 +246,15 @@ def probe(
 
     Raises:
         InputError: With one value only, or a value with fewer than three queriers.
+
+    >>> found = probe(np.repeat(np.eye(2), 9, 0), list("a" * 9 + "b" * 9), np.random.default_rng(0), permutations=2)
+    >>> found.accuracy, found.chance
+    (1.0, 0.5)
     """
-    values, wanted = np.unique(np.asarray(labels), return_inverse=True)
-    vectors = _checked(vectors, len(wanted))
+    vectors = checked(vectors, len(labels))
+    kept = _sample(len(labels), generator)
+    vectors, values = vectors[kept], np.asarray(labels)[kept]
+    values, wanted = np.unique(values, return_inverse=True)
     counts = np.bincount(wanted)
     if len(values) < 2 or counts.min() < LEAST:
         raise InputError(
@@ -201,6 +290,11 @@ def numbers(
         places: On the map, (Q, 2).
         labels: For each label its value for each querier.
         generator: As in `probe`.
+
+    >>> vectors = np.random.default_rng(0).normal(size=(12, 3))
+    >>> found = numbers(vectors, vectors[:, :2], {"sign": list("ab" * 6)}, np.random.default_rng(0))
+    >>> found.index.tolist(), int(found.loc["sign", "n"])
+    (['sign'], 12)
     """
     pandas = need("pandas")
     trust = trustworthiness(vectors, places)
@@ -234,21 +328,33 @@ def _balanced(right: np.ndarray, wanted: np.ndarray) -> float:
     return float(share.mean())
 
 
-def _checked(vectors: np.ndarray, least: int) -> np.ndarray:
+def checked(vectors: np.ndarray, least: int) -> np.ndarray:
+    """The vectors as float64.
+
+    Args:
+        vectors: (Q, D).
+        least: Queriers that there must be.
+
+    Raises:
+        InputError: With fewer, of another shape, or not finite.
+
+    >>> checked(np.eye(2), 1).dtype
+    dtype('float64')
+    """
     vectors = np.asarray(vectors, dtype=float)
     if vectors.ndim != 2 or len(vectors) < least or not np.isfinite(vectors).all():
         raise InputError(f"vectors must be finite, of shape (Q, D) with at least {least} queriers, got {vectors.shape}")
     return vectors
 
 
+def _sample(count: int, seed: int | np.random.Generator) -> np.ndarray:
+    """Places in ascending order: all of them, or a seeded sample of `MANY`."""
+    if count <= MANY:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, size=MANY, replace=False))
+
+
 def _unit(vectors: np.ndarray) -> np.ndarray:
     vectors = np.asarray(vectors, dtype=float)
     unit: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return unit
-
-
-def _array(places: Any, width: int) -> np.ndarray:
-    """As float64 with so many columns; vectors of one number leave the second column 0."""
-    found = np.zeros((len(places), width))
-    found[:, : np.shape(places)[1]] = places
-    return found

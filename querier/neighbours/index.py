@@ -10,7 +10,7 @@ import numpy as np
 
 from querier.neighbours.clusters import unit
 
-EXACT_BELOW = 200_000  # pool rows up to which the index compares with all of them
+EXACT_BELOW = 200_000  # rows up to which the index compares with all of them
 PROBED = 16  # cells of the inverted file that are searched
 OVERFETCH = (4, 32)  # how many times k is fetched, first and then for rows that are not full
 STEP = 4096  # queries per search
@@ -27,10 +27,20 @@ class PoolIndex:
         querier: Who asked, (M,).
         time: When, (M,).
         scene: Scene of each, (M,).
+        exact_below: Rows up to which a search compares with all of them, by default `EXACT_BELOW`; beyond, an inverted
+            file is searched, which may miss some.
     """
 
-    def __init__(self, vectors: np.ndarray, querier: np.ndarray, time: np.ndarray, scene: np.ndarray) -> None:
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        querier: np.ndarray,
+        time: np.ndarray,
+        scene: np.ndarray,
+        exact_below: int | None = None,
+    ) -> None:
         self.vectors = vectors
+        self.exact_below = EXACT_BELOW if exact_below is None else exact_below
         self.querier, self.time, self.scene = querier, time, scene
         self._by_time = np.argsort(time, kind="stable")
         self._times = time[self._by_time]
@@ -94,7 +104,7 @@ class PoolIndex:
 
     def _build(self) -> Any:
         size = self.vectors.shape[1]
-        if len(self) <= EXACT_BELOW:
+        if len(self) <= self.exact_below:
             index: Any = faiss.IndexFlatIP(size)
         else:
             cells = round(np.sqrt(len(self)))

@@ -3,12 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from querier import extra
 from querier.analysis.extra import need
-from querier.analysis.figures import matplotlib_map, plotly_map
+from querier.analysis.figures import DRAWN, EACH_POINT, matplotlib_map, note_of, plotly_map
 from querier.errors import InputError
 
 
@@ -30,8 +31,9 @@ def test_plotly_says_what_it_shows(table: pd.DataFrame) -> None:
 
 def test_matplotlib_says_what_it_shows(table: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "figures" / "map.png"
-    axes = matplotlib_map(table, "manner", "run7", path=path).axes[0]
-    assert axes.get_title() == "Queriers by manner, n = 3, run run7"
+    figure = matplotlib_map(table, "manner", "run7", path=path)
+    axes = figure.axes[0]
+    assert figure.get_suptitle() == "Queriers by manner, n = 3, run run7"
     assert axes.get_xlabel()
     assert axes.get_ylabel()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["terse (1)", "warm (2)"]
@@ -51,3 +53,52 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(extra, "import_module", missing)
     with pytest.raises(InputError, match=r"plotly is not installed.*pip install 'querier\[analysis\]'"):
         need("plotly.graph_objects")
+
+
+@pytest.fixture
+def large(generator: np.random.Generator) -> pd.DataFrame:
+    count = EACH_POINT + 1
+    names = [f"q{number}" for number in range(count)]
+    places = generator.normal(size=(2, count))
+    return pd.DataFrame({"querier": names, "x": places[0], "y": places[1], "kind": ["a", "b", "b"] * (count // 3)})
+
+
+def test_a_large_map_stays_usable_and_still_says_how_many(large: pd.DataFrame) -> None:
+    figure = plotly_map(large, "kind", "run7")
+    cells, *points = figure.data
+    assert np.nansum(np.array(cells.z, dtype=float)) == len(large)
+    assert sum(len(trace.x) for trace in points) == DRAWN
+    assert len(figure.to_json()) < 1_000_000
+    assert figure.layout.title.text == f"Queriers by kind, n = 20,001 ({DRAWN:,} as points), run run7"
+    assert "20,001" in matplotlib_map(large, "kind", "run7").get_suptitle()
+
+
+def test_many_values_leave_no_two_of_one_colour(table: pd.DataFrame) -> None:
+    many = pd.concat([table.assign(manner=str(number)) for number in range(12)])
+    figure = plotly_map(many, "manner", "run7")
+    shades = [trace.marker.color for trace in figure.data]
+    assert len(shades) == len(set(shades)) == 8
+    assert figure.data[-1].name == "5 others (15)"
+
+
+def test_numbers_get_a_scale_with_its_name(table: pd.DataFrame) -> None:
+    counted = table.assign(items=[3, 5, 9])
+    (trace,) = plotly_map(counted, "items", "run7").data
+    assert list(trace.marker.color) == [3, 5, 9]
+    assert trace.marker.colorbar.title.text == "items"
+    assert matplotlib_map(counted, "items", "run7").axes[1].get_ylabel() == "items"
+
+
+def test_those_who_landed_are_named_and_the_numbers_stand_below(table: pd.DataFrame) -> None:
+    marks = pd.DataFrame({"querier": ["Eve"], "x": [0.5], "y": [0.5]})
+    figure = matplotlib_map(table, "manner", "run7", note="probe .80", marks=marks)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["Eve"]
+    assert figure.get_supxlabel() == "probe .80"
+    shown = plotly_map(table, "manner", "run7", note="probe .80", marks=marks)
+    assert shown.data[-1].text == ("Eve",)
+    assert shown.layout.annotations[0].text == "probe .80"
+
+
+def test_numbers_that_are_not_there_are_not_made_up() -> None:
+    with pytest.raises(InputError, match="no numbers for 'length'; there are some for manner"):
+        note_of(pd.DataFrame([{"accuracy": 1.0}], index=["manner"]), "length")

@@ -3,15 +3,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from querier.analysis import user_space
+from querier.analysis.maps import map_2d, space_table
 from querier.analysis.user_space import (
-    map_2d,
+    alignment,
+    nearest_places,
     nearest_queriers,
+    neighbour_table,
     numbers,
     probe,
     same_querier_auc,
     silhouette,
-    space_table,
     trustworthiness,
+    uniformity,
 )
 from querier.errors import InputError
 
@@ -36,10 +40,8 @@ def test_a_map_keeps_groups_together(generator: np.random.Generator, method: str
     assert np.array_equal(places, map_2d(vectors, method))
 
 
-def test_a_map_of_single_numbers_and_a_wrong_method(generator: np.random.Generator) -> None:
+def test_a_map_of_single_numbers_and_of_none(generator: np.random.Generator) -> None:
     assert (map_2d(generator.normal(size=(5, 1)))[:, 1] == 0).all()
-    with pytest.raises(InputError, match="pca, tsne"):
-        map_2d(grouped(generator), "umap")
     with pytest.raises(InputError, match="at least 3"):
         map_2d(np.ones((2, 4)))
     with pytest.raises(InputError, match="finite"):
@@ -120,3 +122,43 @@ def test_tables(generator: np.random.Generator) -> None:
     found = numbers(vectors, table[["x", "y"]].to_numpy(), {"manner": LABELS}, generator)
     assert found.loc["manner", "accuracy"] > 0.9
     assert {"low", "high", "permuted", "silhouette", "trustworthiness", "n"} <= set(found.columns)
+
+
+def test_alignment_and_uniformity_equal_the_formulas_pair_by_pair(generator: np.random.Generator) -> None:
+    first, second = generator.normal(size=(2, 12, 4))
+    unit = [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (first, second)]
+    assert alignment(first, 3 * second) == pytest.approx(
+        np.mean([((x - y) ** 2).sum() for x, y in zip(*unit, strict=True)])
+    )
+    pairs = [np.exp(-2 * ((x - y) ** 2).sum()) for place, x in enumerate(unit[0]) for y in unit[0][:place]]
+    assert uniformity(5 * first) == pytest.approx(np.log(np.mean(pairs)))
+    with pytest.raises(InputError, match="equal shapes"):
+        alignment(first, second[:3])
+
+
+def test_neighbours_of_all_are_those_of_each(generator: np.random.Generator) -> None:
+    vectors = generator.normal(size=(48, 12))
+    table = neighbour_table(NAMES, vectors, 4)
+    for name in NAMES[:5]:
+        slow = nearest_queriers(NAMES, vectors, name, 4)
+        mine = table[table["querier"] == name]
+        assert mine["nearest"].tolist() == slow["querier"].tolist()
+        assert mine["cosine"].tolist() == pytest.approx(slow["cosine"].tolist(), abs=1e-6)
+    assert nearest_places(vectors, 99)[0].shape == (48, 47)
+    places, cosine = nearest_places(vectors, 1, vectors[:3])
+    assert places[:, 0].tolist() == [0, 1, 2]  # newcomers are nobody's own
+    assert cosine[:, 0] == pytest.approx(1.0)
+
+
+def test_many_queriers_are_measured_on_a_sample_and_searched_in_cells(
+    generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = 4 * generator.normal(size=(20, 8))[np.arange(2000) % 20] + generator.normal(size=(2000, 8))
+    whole = nearest_places(vectors, 3)[0]
+    auc = same_querier_auc(vectors, vectors + generator.normal(size=vectors.shape))
+    monkeypatch.setattr(user_space, "EXACT_BELOW", 1000)
+    monkeypatch.setattr(user_space, "MANY", 500)
+    assert (nearest_places(vectors, 3)[0] == whole).mean() > 0.9
+    assert same_querier_auc(vectors, vectors + generator.normal(size=vectors.shape)) == pytest.approx(auc, abs=0.02)
+    assert probe(vectors, ["a", "b"] * 1000, generator, permutations=1).n == 500
+    assert trustworthiness(vectors, vectors[:, :2]) is not None
