@@ -146,6 +146,7 @@ class Request:
         querier: Querier's number; −1 for one who is in no corpus.
         scene: Scene's number; −1 for texts that are in none.
         asked: Text of the query.
+        items: Texts of the history, in its order.
     """
 
     rendered: Rendered
@@ -157,6 +158,7 @@ class Request:
     querier: int = -1
     scene: int = -1
     asked: str = ""
+    items: Sequence[Exchange] = ()
 
 
 class Requests:
@@ -219,6 +221,7 @@ class Requests:
             querier=int(corpus.querier[row]),
             scene=int(corpus.scene[row]),
             asked=self.asked(row),
+            items=Exchanges(history.tolist(), self._exchange),
         )
 
     def rendered(self, row: int, history: np.ndarray, name: str | None = None) -> Rendered:
@@ -340,6 +343,7 @@ def outside_request(
         neighbours=_outside_neighbours(vectors[0], number, answers, config, prepared),
         querier=number,
         asked=query,
+        items=newest,
     )
 
 
