@@ -179,8 +179,8 @@ def strengths(
         max_new_tokens: Length limit; default `evaluation.max_new_tokens`.
 
     Returns:
-        `strength`, `reply`, and `nats_per_token`: minus the mean log-probability that the setting gives to the reply at
-        strength 1, smallest where the setting says it most readily.
+        `strength`, `reply`, and `nats_per_token`: minus the mean log-probability that the setting gives to the words of
+        the reply at strength 1, smallest where the setting says them most readily; NaN where that reply is empty.
 
     Raises:
         InputError: On a strength out of range.
@@ -198,7 +198,7 @@ def strengths(
         {
             "strength": float(one),
             "reply": answer[one],
-            "nats_per_token": -float(_log_prob(responder, bare, trained, one)[1].mean()),
+            "nats_per_token": _surprise(responder, bare, trained, one),
         }
         for one in settings
     ]
@@ -251,6 +251,14 @@ def _explain(responder: Responder, request: Request, what: str) -> torch.Tensor:
             f"{what}, only of {told or 'nothing at all'}; use a run of method querier with towers.fusion=gate"
         )
     return conditioning.explain[what]
+
+
+def _surprise(responder: Responder, request: Request, reply: str, strength: float) -> float:
+    """Minus the mean log-probability of a reply's words; its end is left out, as the length limit may have set it."""
+    ids, values = _log_prob(responder, request, reply, strength)
+    closing = list(responder.module.decoder.tokens.closing)
+    spoken = values[: -len(closing)] if ids[-len(closing) :] == closing else values
+    return -float(spoken.mean()) if len(spoken) else float("nan")
 
 
 @torch.no_grad()

@@ -97,7 +97,8 @@ def gain_figure(table: DataFrame, own: str, other: str, run: str, path: Path | N
     shades = [COLOURS[0] if gain > 0 else COLOURS[1] for gain in table["gain"]]
     axes.bar(range(len(table)), table["gain"], color=shades)
     axes.axhline(0, color="black", linewidth=0.8)
-    tokens = [token.strip() or "⏎" for token in table["token"]]
+    tokens = [token.strip() or ("␣" if token else "⏎") for token in table["token"]]
+    axes.margins(x=0.01)
     axes.set_xticks(range(len(table)), tokens, rotation=90, fontsize=8, parse_math=False)
     axes.set_xlabel("token of the reply")
     axes.set_ylabel("gain (nats)")

@@ -99,11 +99,18 @@ def test_strength_0_answers_as_without_a_history(responder: Responder) -> None:
     direct = [responder.respond(QUERY, "q3", strength=one, max_new_tokens=6) for one in (0, 1, 3)]
     assert found["reply"].tolist() == direct
     assert found["reply"][0] == responder.respond(QUERY, "q3", history=[], max_new_tokens=6)
-    trained = replace(request, rendered=replace(request.rendered, reply=direct[1]))
-    scored = responder.module.score([trained])[0]
-    assert found["nats_per_token"][1] == pytest.approx(-scored.log_prob / scored.tokens, abs=1e-4)
     with pytest.raises(InputError, match="strength must be in"):
         strengths(responder, request, (11,))
+
+
+def test_a_setting_says_its_own_reply_most_readily(responder: Responder, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = responder.request(QUERY, "q3", [])
+    monkeypatch.setattr(responder.module, "generate", lambda requests, limit, strength: ["rust works slowly"])
+    found = strengths(responder, request, (1,))
+    scored = token_gain(responder, request, request, "rust works slowly")
+    assert found["nats_per_token"].item() == pytest.approx(-scored["own"].iloc[:-1].mean(), abs=1e-5)  # not its end
+    monkeypatch.setattr(responder.module, "generate", lambda requests, limit, strength: [""])
+    assert strengths(responder, request, (1,))["nats_per_token"].isna().all()
 
 
 def test_a_gate_that_is_not_there_is_not_made_up(responder: Responder, tmp_path: Path) -> None:
