@@ -18,7 +18,19 @@ from made_runs import write_run
 from querier.responder import Responder
 from querier.types import Split
 
-MODULES = ("clusters", "figures", "maps", "nearness", "pages", "user_space", "vectors", "why", "why_figures")
+MODULES = (
+    "clusters",
+    "figures",
+    "maps",
+    "nearness",
+    "pages",
+    "runs",
+    "runs_figures",
+    "user_space",
+    "vectors",
+    "why",
+    "why_figures",
+)
 
 
 def modules() -> list[ModuleType]:
