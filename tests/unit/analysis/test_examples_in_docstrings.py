@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from fitted import untrained_responder
-from made_runs import write_run
+from made_runs import cold_start, write_run
 
 from querier.responder import Responder
 from querier.types import Split
 
 MODULES = (
     "clusters",
+    "cold_start",
     "figures",
+    "logs",
     "maps",
     "nearness",
     "pages",
@@ -48,7 +50,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for seed in range(3):
         for method, rouge in (("ft", 0.25), ("querier", 0.5)):
-            write_run(folder / f"{method}-{seed}", rouge + seed / 64, config={"method": method, "seed": seed})
+            write_run(
+                folder / f"{method}-{seed}",
+                rouge + seed / 64,
+                config={"method": method, "seed": seed},
+                cold_start=cold_start(rouge),
+            )
     return folder
 
 
