@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from querier.analysis.extra import need
-from querier.analysis.figures import COLOURS, finished
+from querier.analysis.figures import COLOURS, finished, plain
 from querier.analysis.pages import Html, side_by_side
 from querier.data.describing import describe_clusters, example_anchor, explain_contrast
 from querier.data.preparation import Prepared
@@ -174,8 +174,8 @@ def cluster_figure(table: DataFrame, run: str, path: Path | None = None, most: i
     axes = figure.subplots()
     places = range(len(shown))
     axes.barh(places, shown["dialogues"], color=COLOURS[0])
-    names = [_label(cluster, terms, typical) for cluster, terms, typical in zip(*_columns(shown), strict=True)]
-    axes.set_yticks(places, names, fontsize=8, parse_math=False)
+    names = [plain(_label(cluster, terms, typical)) for cluster, terms, typical in zip(*_columns(shown), strict=True)]
+    axes.set_yticks(places, names, fontsize=8)
     axes.invert_yaxis()
     for place, size, queriers in zip(places, shown["dialogues"], shown["queriers"], strict=True):
         axes.annotate(
@@ -187,7 +187,7 @@ def cluster_figure(table: DataFrame, run: str, path: Path | None = None, most: i
     some = f", the {len(shown)} largest" if len(shown) < len(table) else ""
     whole = int(table["dialogues"].sum())
     figure.suptitle(
-        f"What is asked: {len(table)} clusters{some}, n = {whole:,} training dialogues, run {run}", fontsize=11
+        plain(f"What is asked: {len(table)} clusters{some}, n = {whole:,} training dialogues, run {run}"), fontsize=11
     )
     return finished(figure, path=path)
 

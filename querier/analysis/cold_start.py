@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from querier.analysis.extra import need
-from querier.analysis.figures import COLOURS, finished
+from querier.analysis.figures import COLOURS, finished, plain
 from querier.analysis.report.metrics import metric
 from querier.analysis.report.runs import read_run
 from querier.errors import InputError
@@ -82,6 +82,6 @@ def cold_start_figure(table: DataFrame, name: str, run: str, path: Path | None =
     axes.set_xlabel("history items read, newest first")
     axes.set_ylabel(f"{known.label} ({known.unit})" if known.unit else known.label)
     way = f" ({known.better} is better)" if known.better else ""
-    figure.suptitle(f"{known.label} by what is known{way}, run {run}", fontsize=11)
+    figure.suptitle(plain(f"{known.label} by what is known{way}, run {run}"), fontsize=11)
     axes.legend(frameon=False, fontsize=8)
     return finished(figure, "bars: 95 % over queriers", path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import escape
 
 from querier.analysis.extra import need
 from querier.errors import InputError
@@ -63,22 +64,31 @@ def plotly_map(
     if _is_number(table, colour):
         marker = {"color": drawn[colour], "colorscale": SCALE, "showscale": True, "size": 7}
         marker["colorbar"] = {"title": colour, "x": 1.15 if len(table) > EACH_POINT else 1.0}
-        figure.add_trace(point(x=drawn["x"], y=drawn["y"], text=drawn["querier"], marker=marker, **_hover(colour)))
+        figure.add_trace(
+            point(x=drawn["x"], y=drawn["y"], text=_safe(drawn["querier"]), marker=marker, **_hover(colour))
+        )
     else:
         for name, rows, shade in _groups(drawn, colour):
             marker = {"color": shade, "size": 8}
             figure.add_trace(
-                point(x=rows["x"], y=rows["y"], text=rows["querier"], name=name, marker=marker, **_hover(""))
+                point(
+                    x=rows["x"],
+                    y=rows["y"],
+                    text=_safe(rows["querier"]),
+                    name=str(escape(name)),
+                    marker=marker,
+                    **_hover(""),
+                )
             )
     if marks is not None:
         star = {"symbol": "star", "size": 15, "color": "#000000", "line": {"color": "#FFFFFF", "width": 1}}
         words = {"textposition": "top center", "mode": "markers+text", "name": "marked"}
-        figure.add_trace(graph.Scatter(x=marks["x"], y=marks["y"], text=marks["querier"], marker=star, **words))
+        figure.add_trace(graph.Scatter(x=marks["x"], y=marks["y"], text=_safe(marks["querier"]), marker=star, **words))
     figure.update_layout(
-        title=_title(table, colour, run, title),
+        title=str(escape(_title(table, colour, run, title))),
         xaxis_title=FIRST,
         yaxis_title=SECOND,
-        legend_title=colour,
+        legend_title=str(escape(colour)),
         template="simple_white",
         margin={"b": 110 if note else 80},
     )
@@ -126,16 +136,16 @@ def matplotlib_map(
     size = 4 if large else 24 if len(drawn) <= 500 else 10
     if _is_number(table, colour):
         dots = axes.scatter(drawn["x"], drawn["y"], s=size, c=drawn[colour], cmap=SCALE)
-        figure.colorbar(dots, ax=axes, label=colour)
+        figure.colorbar(dots, ax=axes, label=plain(colour))
     else:
         _scatter(axes, _groups(drawn, colour), size)
-        axes.legend(title=colour, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.legend(title=plain(colour), frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     if marks is not None:
         axes.scatter(marks["x"], marks["y"], s=140, marker="*", color="black", edgecolors="white", zorder=3)
         for name, x, y in zip(marks["querier"], marks["x"], marks["y"], strict=True):
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-            axes.annotate(name, (x, y), (6, 6), textcoords="offset points", fontsize=9, bbox=box)
-    figure.suptitle(_title(table, colour, run, title), fontsize=11)
+            axes.annotate(plain(name), (x, y), (6, 6), textcoords="offset points", fontsize=9, bbox=box)
+    figure.suptitle(plain(_title(table, colour, run, title)), fontsize=11)
     for panel in panels:
         panel.set_xlabel(FIRST)
     panels[0].set_ylabel(SECOND)
@@ -163,7 +173,7 @@ def trajectory_figure(table: DataFrame, run: str, path: Path | None = None, note
     middle = middle[middle["size"] >= max(1, middle["size"].max() // 2)]  # few have the longest histories
     axes.plot(middle.index, middle["median"], color=COLOURS[5], marker="o", linewidth=2, label="median querier")
     queriers = table["querier"].nunique()
-    axes.set_title(f"How soon a querier is known, n = {queriers:,}, run {run}", fontsize=11)
+    axes.set_title(plain(f"How soon a querier is known, n = {queriers:,}, run {run}"), fontsize=11)
     axes.set_xlabel("dialogues read, oldest first")
     axes.set_ylabel("distance left to the last vector (share)")
     axes.set_xscale("symlog", base=2, linthresh=1)
@@ -214,6 +224,18 @@ def short(value: float | None) -> str:
     return f"{value:.2f}".replace("0.", ".", 1).replace("-", "−") if abs(value) < 1 else f"{value:.2f}"
 
 
+def plain(text: object) -> str:
+    """A text as matplotlib shows it letter by letter: a dollar starts no formula.
+
+    Args:
+        text: Such as the name of a querier.
+
+    >>> len(plain("$5")), plain("5")
+    (3, '5')
+    """
+    return str(text).replace("$", r"\$")
+
+
 def finished(figure: Any, note: str = "", path: Path | None = None) -> Any:
     """The figure with a line under it, written to a file on request.
 
@@ -226,11 +248,16 @@ def finished(figure: Any, note: str = "", path: Path | None = None) -> Any:
     [<Axes: ...>]
     """
     if note:
-        figure.supxlabel(note, fontsize=8, color="0.3")
+        figure.supxlabel(plain(note), fontsize=8, color="0.3")
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _safe(names: Any) -> list[str]:
+    """Texts of which plotly would read some as HTML."""
+    return [str(escape(name)) for name in names]
 
 
 def _hover(colour: str) -> dict[str, Any]:
@@ -261,7 +288,7 @@ def _scatter(axes: Any, groups: list[tuple[str, DataFrame, str]], size: float) -
     order = np.random.default_rng(0).permutation(len(places))
     axes.scatter(places[order, 0], places[order, 1], s=size, c=shades[order])
     for name, _, shade in groups:
-        axes.scatter([], [], s=24, color=shade, label=name)
+        axes.scatter([], [], s=24, color=shade, label=plain(name))
 
 
 def _drawn(table: DataFrame) -> DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from querier.analysis.extra import need
-from querier.analysis.figures import COLOURS, finished
+from querier.analysis.figures import COLOURS, finished, plain
 from querier.data.records import Corpus
 from querier.data.words import words
 from querier.types import Split
@@ -83,6 +83,6 @@ def dialogues_figure(table: DataFrame, name: str, path: Path | None = None) -> A
     few = int((table["dialogues"] < 4).sum())
     axes.set_xlabel("dialogues of a querier")
     axes.set_ylabel("queriers")
-    figure.suptitle(f"How much is known of how many, n = {len(table):,} queriers, {name}", fontsize=11)
+    figure.suptitle(plain(f"How much is known of how many, n = {len(table):,} queriers, {name}"), fontsize=11)
     note = f"median {table['dialogues'].median():.0f} dialogues; {few:,} queriers with fewer than 4"
     return finished(figure, note, path)

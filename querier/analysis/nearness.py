@@ -10,7 +10,7 @@ import numpy as np
 from querier.analysis.extra import need
 from querier.analysis.maps import Map
 from querier.analysis.user_space import nearest_queriers
-from querier.analysis.vectors import Space, embed_rows, oldest_first
+from querier.analysis.vectors import Space, embed_rows, oldest_first, requests_of
 from querier.errors import InputError
 from querier.responder import Responder
 
@@ -70,7 +70,7 @@ def shared_ground(responder: Responder, querier: str, other: str, centre: np.nda
     >>> found["whose"].tolist()
     ['q1', 'q2']
     """
-    corpus = responder.prepared.corpus if responder.prepared is not None else None
+    corpus = requests_of(responder).corpus
     pasts = {name: oldest_first(responder, name)[-responder.config.towers.history :] for name in (querier, other)}
     whole = dict(zip(pasts, embed_rows(responder, list(pasts.values())) - centre, strict=True))
     lines: list[dict[str, Any]] = []
@@ -79,10 +79,8 @@ def shared_ground(responder: Responder, querier: str, other: str, centre: np.nda
         without = embed_rows(responder, [np.delete(rows, place) for place in range(len(rows))]) - centre
         pull = _cosine(whole[name][None], whole[partner])[0] - _cosine(without, whole[partner])
         for place in np.argsort(-pull, kind="stable")[:dialogues].tolist():
-            if corpus is not None:
-                dialogue = corpus.dialogue(int(rows[place]))
-                told = {"query": dialogue.query, "reply": dialogue.reply}
-                lines.append({"whose": name, **told, "pull": float(pull[place])})
+            told = corpus.dialogue(int(rows[place]))
+            lines.append({"whose": name, "query": told.query, "reply": told.reply, "pull": float(pull[place])})
     table: DataFrame = need("pandas").DataFrame(lines, columns=["whose", "query", "reply", "pull"])
     return table
 

@@ -133,6 +133,8 @@ def effects(
     [['ft', nan, 3], ['querier', 0.25, 3]]
     """
     everything = _settings(table, None if settings is None else [*table.attrs.get("settings", ()), *settings])
+    if SEED in table.columns and SEED not in everything:
+        everything.append(SEED)
     chosen = [name for name in (everything if settings is None else settings) if name != SEED]
     _check(table, [column, *everything, *chosen])
     lines: list[dict[str, Any]] = []

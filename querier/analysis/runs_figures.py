@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from querier.analysis.extra import need
-from querier.analysis.figures import COLOURS, REST, SCALE, finished
+from querier.analysis.figures import COLOURS, REST, SCALE, finished, plain
 from querier.analysis.report.metrics import metric
 from querier.analysis.runs import effects, pareto, smaller
 from querier.errors import InputError
@@ -81,7 +81,7 @@ def effects_figure(
         f"{line['setting']} = {line['value']}\nnot {line['reference']}; {line['pairs']} pairs, {line['seeds']} seeds"
         for _, line in found.iterrows()
     ]
-    axes.set_yticks(range(len(found)), names, fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(found)), [plain(name) for name in names], fontsize=8)
     axes.set_ylim(len(found) - 0.5, -0.5)
     unit = metric(column.removeprefix("val/")).unit
     axes.set_xlabel(f"difference in {_label(column)} to the reference{f' ({unit})' if unit else ''}")
@@ -119,7 +119,7 @@ def pareto_figure(
     axes.scatter(rest["cost"], rest["quality"], color=REST, edgecolors="black", linewidths=0.5, label="beaten")
     axes.plot(front["cost"], front["quality"], "o-", color=COLOURS[0], label="nobody is better and cheaper")
     for name, x, y in zip(front[names], front["cost"], front["quality"], strict=True):
-        axes.annotate(str(name), (x, y), (6, -4), textcoords="offset points", fontsize=8, va="top", parse_math=False)
+        axes.annotate(plain(name), (x, y), (6, -4), textcoords="offset points", fontsize=8, va="top")
     if log:
         axes.set_xscale("log")
     axes.margins(x=0.2, y=0.15)

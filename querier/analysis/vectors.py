@@ -56,6 +56,23 @@ class Space:
         return Space(self.about, self.vectors - self.vectors.mean(0))
 
 
+def requests_of(responder: Responder) -> Requests:
+    """What builds the requests of a run from its corpus.
+
+    Args:
+        responder: A run with its corpus.
+
+    Raises:
+        InputError: A model that was handed on without one.
+
+    >>> requests_of(responder).limit == responder.config.towers.history
+    True
+    """
+    if responder.requests is None:
+        raise InputError("this model has no corpus to look at; open a run with Responder.load(<its folder>)")
+    return responder.requests
+
+
 def oldest_first(responder: Responder, querier: str) -> np.ndarray:
     """Rows of all that a querier said and was answered, in the order in which it happened, (n,) int64.
 
@@ -86,7 +103,7 @@ def embed_rows(responder: Responder, histories: Sequence[np.ndarray]) -> np.ndar
     >>> embed_rows(responder, [np.array([], dtype=np.int64), oldest_first(responder, "q3")]).shape[0]
     2
     """
-    requests, model = _requests(responder), responder.module.conditioner
+    requests, model = requests_of(responder), responder.module.conditioner
     if model is None:
         raise InputError(f"method {responder.config.method} has no vectors of queriers; use a run of method querier")
     read = np.asarray(requests.corpus.responder)
@@ -137,7 +154,7 @@ def halves(responder: Responder, names: Sequence[str] | None = None) -> tuple[Sp
     True
     """
     numbers = _numbers(responder, names)
-    half = _half(_requests(responder))
+    half = _half(requests_of(responder))
     parts = [[rows[half[rows] == side] for side in (0, 1)] for rows in (_past(responder, one) for one in numbers)]
     kept = [place for place, pair in enumerate(parts) if min(len(pair[0]), len(pair[1])) > 0]
     if not kept:
@@ -158,7 +175,7 @@ def per_query(responder: Responder, rows: Sequence[int] | np.ndarray) -> Space:
     >>> space.names, {"row", "cluster", "items"} <= set(space.about.columns)
     (['q3', 'q3'], True)
     """
-    requests = _requests(responder)
+    requests = requests_of(responder)
     return _of_rows(responder, np.asarray(rows, dtype=np.int64), [requests.history_rows(int(row)) for row in rows])
 
 
@@ -176,7 +193,7 @@ def disjoint(responder: Responder, rows: Sequence[int] | np.ndarray) -> Space:
     >>> sorted(set(space.about["half"]))
     [0, 1]
     """
-    requests, rows = _requests(responder), np.asarray(rows, dtype=np.int64)
+    requests, rows = requests_of(responder), np.asarray(rows, dtype=np.int64)
     half = _half(requests)
     histories = [requests.histories.of(int(row), None) for row in rows]
     histories = [past[half[past] == half[row]] for row, past in zip(rows, histories, strict=True)]
@@ -281,7 +298,7 @@ def space_numbers(
 
 def _of_rows(responder: Responder, rows: np.ndarray, histories: Sequence[np.ndarray]) -> Space:
     """Vectors of dialogues with these histories, newest first."""
-    requests = _requests(responder)
+    requests = requests_of(responder)
     parts = []
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
@@ -296,14 +313,8 @@ def _of_rows(responder: Responder, rows: np.ndarray, histories: Sequence[np.ndar
     return Space(_about(responder, np.asarray(requests.corpus.querier[rows]), more), vectors)
 
 
-def _requests(responder: Responder) -> Requests:
-    if responder.requests is None:
-        raise InputError("this model has no corpus to look at; open a run with Responder.load(<its folder>)")
-    return responder.requests
-
-
 def _numbers(responder: Responder, names: Sequence[str] | None) -> list[int]:
-    corpus = _requests(responder).corpus
+    corpus = requests_of(responder).corpus
     if names is None:
         return [int(number) for number in np.unique(corpus.querier[corpus.rows_in(*READABLE)])]
     if isinstance(names, str):
@@ -318,7 +329,7 @@ def _numbers(responder: Responder, names: Sequence[str] | None) -> list[int]:
 
 
 def _past(responder: Responder, number: int) -> np.ndarray:
-    corpus = _requests(responder).corpus
+    corpus = requests_of(responder).corpus
     rows = corpus.rows_of(number)
     kept: np.ndarray = rows[np.isin(corpus.split[rows], [part.value for part in READABLE])]
     return kept
@@ -331,7 +342,7 @@ def _half(requests: Requests) -> np.ndarray:
 
 
 def _about(responder: Responder, numbers: Sequence[int] | np.ndarray, more: dict[str, Any]) -> DataFrame:
-    corpus = _requests(responder).corpus
+    corpus = requests_of(responder).corpus
     names = [corpus.queriers[int(number)] for number in numbers]
     unseen = [bool(corpus.unseen[int(number)]) for number in numbers]
     table: DataFrame = need("pandas").DataFrame({"querier": names, "unseen": unseen, **more})

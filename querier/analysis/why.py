@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from querier.analysis.extra import need
+from querier.analysis.vectors import requests_of
 from querier.config import STRONGEST
 from querier.data.collate import collate
 from querier.data.requests import Request, Requests
@@ -43,7 +44,7 @@ def dialogue(responder: Responder, row: int) -> Request:
     >>> len(request.items) == len(request.history) > 0
     True
     """
-    return _requests(responder).matched(row)
+    return requests_of(responder).matched(row)
 
 
 def swapped(responder: Responder, row: int, other: str | None = None) -> tuple[Request, Request]:
@@ -54,7 +55,7 @@ def swapped(responder: Responder, row: int, other: str | None = None) -> tuple[R
     Args:
         responder: A run with its corpus.
         row: Of the corpus.
-        other: Who stands in; None for the first contrast user with a history, else the nearest of the cluster.
+        other: Who stands in; None for the first contrast user with a history, else who asked the most similar query.
 
     Returns:
         The request of the true querier, and that of the other one.
@@ -66,7 +67,7 @@ def swapped(responder: Responder, row: int, other: str | None = None) -> tuple[R
     >>> len(own.items) == len(other.items), own.rendered.names[0], other.rendered.names[0]
     (True, 'q3', 'q1')
     """
-    requests = _requests(responder)
+    requests = requests_of(responder)
     corpus = requests.corpus
     own = _comparable(requests, row, requests.histories.of(row, None))
     for number in _others(responder, row) if other is None else [_number(corpus.queriers, other)]:
@@ -158,11 +159,9 @@ def token_gain(responder: Responder, request: Request, other: Request, reply: st
     said = request.rendered.reply if reply is None else reply
     if not said.strip():
         raise InputError("there is no reply to look at; give reply=..., or a request of `dialogue` or `swapped`")
-    first, values = _log_prob(responder, request, said)
-    second, others = _log_prob(responder, other, said)
-    if first != second:
-        raise InputError("the two were cut to different lengths; raise decoder.max_length, or take a shorter history")
-    lines = {"token": _pieces(responder, first), "own": values, "other": others, "gain": values - others}
+    ids, values = _log_prob(responder, request, said)
+    _, others = _log_prob(responder, other, said)
+    lines = {"token": _pieces(responder, ids), "own": values, "other": others, "gain": values - others}
     table: DataFrame = need("pandas").DataFrame(lines)
     return table
 
@@ -206,15 +205,9 @@ def strengths(
     return table
 
 
-def _requests(responder: Responder) -> Requests:
-    if responder.requests is None:
-        raise InputError("this model has no corpus to look at; open a run with Responder.load(<its folder>)")
-    return responder.requests
-
-
 def _others(responder: Responder, row: int) -> list[int]:
     """Who may stand in for the querier of a row: contrast users, then those who asked the nearest queries."""
-    prepared = _requests(responder).prepared
+    prepared = requests_of(responder).prepared
     users, near = np.asarray(prepared.contrast[row])[:, 0], np.asarray(prepared.neighbours[row])
     rows = np.concatenate([users, near])
     return list(dict.fromkeys(int(number) for number in prepared.corpus.querier[rows[rows >= 0]]))

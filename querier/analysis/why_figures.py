@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from querier.analysis.extra import need
-from querier.analysis.figures import COLOURS, REST, finished
+from querier.analysis.figures import COLOURS, REST, finished, plain
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -45,7 +45,7 @@ def attention_figure(table: DataFrame, who: str, run: str, path: Path | None = N
     axes.axvline(float(table["even"].iloc[0]), color=COLOURS[5], linestyle="--", linewidth=1, label="even attention")
     axes.set_xlabel(f"attention (share; the shares of all {len(table)} sum to 1)")
     axes.set_ylabel("query of the item [rank from newest]", fontsize=8)
-    axes.set_title(f"What was read of {who}, n = {len(table) - 1} items, run {run}", fontsize=11)
+    axes.set_title(plain(f"What was read of {who}, n = {len(table) - 1} items, run {run}"), fontsize=11)
     axes.legend(frameon=False, loc="lower right", fontsize=8)
     return finished(figure, path=path)
 
@@ -72,7 +72,7 @@ def gate_figure(table: DataFrame, who: str, run: str, path: Path | None = None) 
     axes.set_xlim(0, 1)
     axes.set_xlabel("gate (share)")
     axes.set_ylabel("virtual token")
-    axes.set_title(f"How far {who} decides, n = {len(table)} virtual tokens, run {run}", fontsize=11)
+    axes.set_title(plain(f"How far {who} decides, n = {len(table)} virtual tokens, run {run}"), fontsize=11)
     axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.35))
     return finished(figure, path=path)
 
@@ -97,17 +97,17 @@ def gain_figure(table: DataFrame, own: str, other: str, run: str, path: Path | N
     shades = [COLOURS[0] if gain > 0 else COLOURS[1] for gain in table["gain"]]
     axes.bar(range(len(table)), table["gain"], color=shades)
     axes.axhline(0, color="black", linewidth=0.8)
-    tokens = [token.strip() or ("␣" if token else "⏎") for token in table["token"]]
+    tokens = [plain(token.strip()) or ("␣" if token else "⏎") for token in table["token"]]
     axes.margins(x=0.01)
-    axes.set_xticks(range(len(table)), tokens, rotation=90, fontsize=8, parse_math=False)
+    axes.set_xticks(range(len(table)), tokens, rotation=90, fontsize=8)
     axes.set_xlabel("token of the reply")
     axes.set_ylabel("gain (nats)")
     title = f"Likelier for {own} (up) than for {other}, n = {len(table)} tokens, run {run}"
-    axes.set_title(title, fontsize=11, loc="left", wrap=True, parse_math=False)
+    axes.set_title(plain(title), fontsize=11, loc="left", wrap=True)
     return finished(figure, path=path)
 
 
 def _short(text: str) -> str:
-    """One line of a text, without what matplotlib would read as a formula."""
-    line = " ".join(text.split()).replace("$", r"\$")
-    return line if len(line) <= LETTERS else f"{line[: LETTERS - 1]}…"
+    """One line of a text."""
+    line = " ".join(text.split())
+    return plain(line if len(line) <= LETTERS else f"{line[: LETTERS - 1]}…")

@@ -102,3 +102,11 @@ def test_those_who_landed_are_named_and_the_numbers_stand_below(table: pd.DataFr
 def test_numbers_that_are_not_there_are_not_made_up() -> None:
     with pytest.raises(InputError, match="no numbers for 'length'; there are some for manner"):
         note_of(pd.DataFrame([{"accuracy": 1.0}], index=["manner"]), "length")
+
+
+def test_names_are_texts_and_neither_formulas_nor_html(table: pd.DataFrame, tmp_path: Path) -> None:
+    odd = table.assign(querier=["$x", "<b>", "$\\frac$"], manner=["$a$ $", "<i>", "<i>"])
+    path = tmp_path / "odd.svg"
+    matplotlib_map(odd, "manner", "$run$", path=path, marks=odd)
+    shown = plotly_map(odd, "manner", "<run>", marks=odd)
+    assert not any(tag in shown.to_json() for tag in ("<b>", "<i>", "<run>"))

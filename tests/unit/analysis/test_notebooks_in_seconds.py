@@ -70,7 +70,10 @@ def test_every_cell_runs(
     space: dict[str, Any] = {}
     for source in code(path):
         # A rare trait would have too few of so few queriers for a probe.
-        exec(compile(source.replace("for trait in TRAITS}", "for trait in ('manner', 'expertise')}"), str(path), "exec"), space)
+        exec(
+            compile(source.replace("for trait in TRAITS}", "for trait in ('manner', 'expertise')}"), str(path), "exec"),
+            space,
+        )
     figures = [one.name for one in (run / "figures").glob("*.png")] if (run / "figures").is_dir() else []
     assert all(name.endswith("_run7.png") for name in figures)
     assert bool(figures) == (path.stem[:2] != "00")
