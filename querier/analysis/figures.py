@@ -6,6 +6,8 @@ of points, so that it can still be moved and pointed at.
 
 from __future__ import annotations
 
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,7 +239,9 @@ def plain(text: object) -> str:
 
 
 def finished(figure: Any, note: str = "", path: Path | None = None) -> Any:
-    """The figure with a line under it, written to a file on request.
+    """The figure with a line under it, as a notebook can show it, written to a file on request.
+
+    Notebooks show figures of pyplot alone, which keeps every figure in memory; so this one says how it is shown.
 
     Args:
         figure: Of matplotlib.
@@ -249,10 +253,17 @@ def finished(figure: Any, note: str = "", path: Path | None = None) -> Any:
     """
     if note:
         figure.supxlabel(plain(note), fontsize=8, color="0.3")
+    figure._repr_png_ = partial(_png, figure)
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _png(figure: Any) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    return content.getvalue()
 
 
 def _safe(names: Any) -> list[str]:

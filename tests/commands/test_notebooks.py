@@ -50,4 +50,6 @@ def test_it_runs(path: Path, run: Path, sweep: Path, monkeypatch: pytest.MonkeyP
     NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(tmp_path)}}).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
-    assert any(cell.outputs for cell in code)
+    kinds = {kind for cell in code for output in cell.outputs for kind in output.get("data", {})}
+    assert "text/html" in kinds
+    assert ("image/png" in kinds) == (path.stem[:2] != "00")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from querier import extra
 from querier.analysis.extra import need
@@ -38,6 +39,8 @@ def test_matplotlib_says_what_it_shows(table: pd.DataFrame, tmp_path: Path) -> N
     assert axes.get_ylabel()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["terse (1)", "warm (2)"]
     assert path.read_bytes()[:4] == b"\x89PNG"
+    shown, _ = DisplayFormatter().format(figure, include={"image/png"})  # as a notebook asks for it
+    assert shown["image/png"][:4] == b"\x89PNG"
 
 
 def test_an_unknown_label_is_refused(table: pd.DataFrame) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from fitted import untrained_responder
+from IPython.core.formatters import DisplayFormatter
 
 from querier.analysis.pages import gain_html, marked_words, side_by_side
 from querier.analysis.why import NOTHING, attention, dialogue, gate, strengths, swapped, token_gain
@@ -143,6 +144,7 @@ def test_coloured_text_is_escaped_and_self_contained(responder: Responder, tmp_p
     assert "<q3>" not in page
     assert page.count("<span title=") == len(found)
     assert "run7" in page
+    assert DisplayFormatter().format(page, include={"text/html"})[0] == {"text/html": page}
     page.save(tmp_path / "gain.html", "<why>")
     text = (tmp_path / "gain.html").read_text(encoding="utf-8")
     assert "http" not in text
