@@ -57,35 +57,9 @@ def plotly_map(
     """
     _check(table, colour)
     graph = need("plotly.graph_objects")
-    figure, drawn = graph.Figure(), _drawn(table)
-    point = graph.Scattergl if len(table) > EACH_POINT else graph.Scatter
-    if len(table) > EACH_POINT:
-        counts, across, along = _cells(table)
-        grey = {"colorscale": "Greys", "name": "queriers in a cell", "colorbar": {"title": "queriers in a cell"}}
-        figure.add_trace(graph.Heatmap(z=counts.T, x=_middle(across), y=_middle(along), **grey))
-    if _is_number(table, colour):
-        marker = {"color": drawn[colour], "colorscale": SCALE, "showscale": True, "size": 7}
-        marker["colorbar"] = {"title": colour, "x": 1.15 if len(table) > EACH_POINT else 1.0}
-        figure.add_trace(
-            point(x=drawn["x"], y=drawn["y"], text=_safe(drawn["querier"]), marker=marker, **_hover(colour))
-        )
-    else:
-        for name, rows, shade in _groups(drawn, colour):
-            marker = {"color": shade, "size": 8}
-            figure.add_trace(
-                point(
-                    x=rows["x"],
-                    y=rows["y"],
-                    text=_safe(rows["querier"]),
-                    name=str(escape(name)),
-                    marker=marker,
-                    **_hover(""),
-                )
-            )
+    figure = graph.Figure([*_density(graph, table), *_points(graph, table, colour)])
     if marks is not None:
-        star = {"symbol": "star", "size": 15, "color": "#000000", "line": {"color": "#FFFFFF", "width": 1}}
-        words = {"textposition": "top center", "mode": "markers+text", "name": "marked"}
-        figure.add_trace(graph.Scatter(x=marks["x"], y=marks["y"], text=_safe(marks["querier"]), marker=star, **words))
+        figure.add_trace(_stars(graph, marks))
     figure.update_layout(
         title=str(escape(_title(table, colour, run, title))),
         xaxis_title=FIRST,
@@ -143,10 +117,7 @@ def matplotlib_map(
         _scatter(axes, _groups(drawn, colour), size)
         axes.legend(title=plain(colour), frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     if marks is not None:
-        axes.scatter(marks["x"], marks["y"], s=140, marker="*", color="black", edgecolors="white", zorder=3)
-        for name, x, y in zip(marks["querier"], marks["x"], marks["y"], strict=True):
-            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-            axes.annotate(plain(name), (x, y), (6, 6), textcoords="offset points", fontsize=9, bbox=box)
+        _mark(axes, marks)
     figure.suptitle(plain(_title(table, colour, run, title)), fontsize=11)
     for panel in panels:
         panel.set_xlabel(FIRST)
@@ -300,6 +271,51 @@ def _scatter(axes: Any, groups: list[tuple[str, DataFrame, str]], size: float) -
     axes.scatter(places[order, 0], places[order, 1], s=size, c=shades[order])
     for name, _, shade in groups:
         axes.scatter([], [], s=24, color=shade, label=plain(name))
+
+
+def _density(graph: Any, table: DataFrame) -> list[Any]:
+    """Of a large map how many queriers lie where; else nothing."""
+    if len(table) <= EACH_POINT:
+        return []
+    counts, across, along = _cells(table)
+    named = {"name": "queriers in a cell", "colorbar": {"title": "queriers in a cell"}}
+    return [graph.Heatmap(z=counts.T, x=_middle(across), y=_middle(along), colorscale="Greys", **named)]
+
+
+def _points(graph: Any, table: DataFrame, colour: str) -> list[Any]:
+    """Traces of plotly: one with a scale of numbers, or one for each value."""
+    large, drawn = len(table) > EACH_POINT, _drawn(table)
+    point = graph.Scattergl if large else graph.Scatter
+    if _is_number(table, colour):
+        bar = {"title": str(escape(colour)), "x": 1.15 if large else 1.0}
+        marker = {"color": drawn[colour], "colorscale": SCALE, "showscale": True, "size": 7, "colorbar": bar}
+        return [point(x=drawn["x"], y=drawn["y"], text=_safe(drawn["querier"]), marker=marker, **_hover(colour))]
+    return [
+        point(
+            x=rows["x"],
+            y=rows["y"],
+            text=_safe(rows["querier"]),
+            name=str(escape(name)),
+            marker={"color": shade, "size": 8},
+            **_hover(""),
+        )
+        for name, rows, shade in _groups(drawn, colour)
+    ]
+
+
+def _stars(graph: Any, marks: DataFrame) -> Any:
+    """A trace of plotly with stars and names."""
+    star = {"symbol": "star", "size": 15, "color": "#000000", "line": {"color": "#FFFFFF", "width": 1}}
+    words = {"textposition": "top center", "mode": "markers+text", "name": "marked"}
+    return graph.Scatter(x=marks["x"], y=marks["y"], text=_safe(marks["querier"]), marker=star, **words)
+
+
+def _mark(axes: Any, marks: DataFrame) -> None:
+    """Stars with names."""
+    axes.scatter(marks["x"], marks["y"], s=140, marker="*", color="black", edgecolors="white", zorder=3)
+    for name, x, y in zip(marks["querier"], marks["x"], marks["y"], strict=True):
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        axes.annotate(plain(name), (x, y), (6, 6), textcoords="offset points", fontsize=9, bbox=box)
 
 
 def _drawn(table: DataFrame) -> DataFrame:
