@@ -31,6 +31,7 @@ def scores_of(folder: Path, method: str, *words: str) -> dict[str, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # a frozen decoder is meant to be
 @pytest.mark.parametrize("method", ["rag", "qcg", "dep", "dpl"])
 def test_what_is_read_of_the_history_is_swapped_with_it(method: str, tmp_path: Path) -> None:
     found = scores_of(tmp_path, method)
