@@ -1,10 +1,9 @@
-"""What contrast users were answered where a history item stands, for a method that reads differences (`dep`).
+"""What contrast users were answered where a history item stands, for methods that read differences (`dep`, `dpl`).
 
 A history item brings the contrast users that the preparation chose for its own dialogue: pool dialogues of other
-queriers, strictly earlier than the item and of other scenes. Left out of them is what the query may not know: dialogues
-of its scene, and the asker's own, which beside a swapped history would tell of the asker. Beside each stands how far
-the means of what both queriers were answered lie apart; both means hold no more items than a history does, and the
-contrast user's is of pool dialogues that are strictly earlier than the query.
+queriers, strictly earlier than the item and of other scenes. Beside each stands how far the means of what both queriers
+were answered lie apart; both means hold no more items than a history does, and the contrast user's is of pool dialogues
+that are strictly earlier than the query.
 """
 
 from __future__ import annotations
@@ -93,12 +92,31 @@ def with_others(items: Items, besides: Sequence[Beside | None]) -> Items:
     return ComparedItems(*vars(items).values(), *more)
 
 
+def users_of(prepared: Prepared, items: np.ndarray, asker: int, scene: int) -> np.ndarray:
+    """Pool rows of the contrast users of history items, −1 where there are no more, (n, K) int64.
+
+    Of each cell of an item's comparison group it is the entry nearest the centre that a query may know: the asker's own
+    entries, which beside a swapped history would tell of the asker, and those of the query's scene are passed over.
+
+    Args:
+        prepared: Reads `contrast`.
+        items: Rows, −1 for texts that are in no corpus, (n,).
+        asker: Number of who asks; −1 for one who is in no corpus.
+        scene: Of the query; −1 for none.
+    """
+    corpus, cells = prepared.corpus, np.asarray(prepared.contrast[np.maximum(items, 0)], dtype=np.int64)
+    allowed = (cells >= 0) & (corpus.querier[cells] != asker) & (corpus.scene[cells] != scene)
+    first = (allowed & (items >= 0)[:, None, None]).argmax(-1)[..., None]
+    found = allowed.any(-1) & (items >= 0)[:, None]
+    return np.where(found, np.take_along_axis(cells, first, axis=-1)[..., 0], -1)
+
+
 class ItemContrast:
     """Finds the contrast users of history items.
 
     Args:
         prepared: Reads the pool, its vectors and `contrast`.
-        config: Reads `contrast.k` and `towers.history`.
+        config: Reads `towers.history` and `conditioning.faithful`.
     """
 
     def __init__(self, prepared: Prepared, config: Config) -> None:
@@ -131,7 +149,7 @@ class ItemContrast:
         Raises:
             InputError: As in `of`.
         """
-        users = self._users(items, querier, -1)
+        users = users_of(self.prepared, items, querier, -1)
         self._check(users, items)
         return self._beside(users, outputs, None, -1)
 
@@ -141,13 +159,7 @@ class ItemContrast:
 
     def users(self, row: int, items: np.ndarray) -> np.ndarray:
         """Pool rows of the contrast users of a dialogue's history items (n,), −1 where none is, (n, K) int64."""
-        return self._users(items, int(self.corpus.querier[row]), int(self.corpus.scene[row]))
-
-    def _users(self, items: np.ndarray, asker: int, scene: int) -> np.ndarray:
-        """The entry nearest the centre of each cell, but for the asker's and those of a scene."""
-        rows = np.asarray(self.prepared.contrast[np.maximum(items, 0)], dtype=np.int64)[:, : self.config.contrast.k, 0]
-        hidden = (self.corpus.querier[rows] == asker) | (self.corpus.scene[rows] == scene) | (items < 0)[:, None]
-        return np.where((rows < 0) | hidden, -1, rows)
+        return users_of(self.prepared, items, int(self.corpus.querier[row]), int(self.corpus.scene[row]))
 
     def _check(self, users: np.ndarray, items: np.ndarray, row: int | None = None) -> None:
         corpus, known = self.corpus, items >= 0

@@ -29,6 +29,7 @@ import numpy as np
 
 from querier.choices import Distil, Profile
 from querier.config import PromptConfig
+from querier.data.compared import users_of
 from querier.data.history import check_no_leak
 from querier.data.preparation import Prepared
 from querier.data.requests import REMEMBERED, Exchange, Reading
@@ -125,9 +126,8 @@ class Situations:
                 is who asks.
         """
         corpus, items = self.corpus, np.array([item.row for item in reading.history], dtype=np.int64)
-        found = np.full((len(items), self.most), -1, dtype=np.int64)
-        known = np.flatnonzero(items >= 0)
-        found[known] = self._prepared(items[known], reading)
+        scene = int(corpus.scene[reading.row]) if reading.row >= 0 else -1
+        found, known = users_of(self.prepared, items, reading.querier, scene), np.flatnonzero(items >= 0)
         check_no_leak(corpus, items[known], found[known], own=False)
         for place in np.flatnonzero(items < 0).tolist():
             near = self._nearest(reading, place)
@@ -146,16 +146,6 @@ class Situations:
         places = np.unique(np.linspace(0, max(0, len(pool) - 1), min(SITUATIONS, len(pool))).round().astype(np.int64))
         rows = np.asarray(self.prepared.contrast[pool[places]], dtype=np.int64)[:, :, 0]
         return [[self._exchange(row).reply for row in chosen[chosen >= 0].tolist()] for chosen in rows]
-
-    def _prepared(self, items: np.ndarray, reading: Reading) -> np.ndarray:
-        """Of each cell of each item the entry nearest its centre that may be read, (n, K)."""
-        corpus, cells = self.corpus, np.asarray(self.prepared.contrast[items], dtype=np.int64)  # (n, K, nearest)
-        allowed = (cells >= 0) & (corpus.querier[cells] != reading.querier)
-        if reading.row >= 0:
-            allowed &= corpus.scene[cells] != corpus.scene[reading.row]
-        first = allowed.argmax(-1)[..., None]
-        chosen = np.where(allowed.any(-1), np.take_along_axis(cells, first, axis=-1)[..., 0], -1)
-        return np.asarray(chosen)
 
     def _nearest(self, reading: Reading, place: int) -> list[int]:
         vector = reading.vectors()[1][place]

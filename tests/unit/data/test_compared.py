@@ -81,11 +81,16 @@ def test_a_history_that_is_cut_or_swapped_brings_those_of_its_own_items() -> Non
     other = requests.histories.of_querier((int(corpus.querier[row]) + 1) % 8, int(corpus.time[row]), -1, 0, 6, False)
     swapped = requests.of(row, other).history.beside
     assert swapped is not None
-    users = prepared.contrast[other][:, :, 0]
-    stands = (users >= 0) & (corpus.querier[users] != corpus.querier[row])
-    np.testing.assert_array_equal(swapped.stands, stands)
-    assert ((users >= 0) & ~stands).any()  # the asker is among the contrast users of the others' items: left out
-    np.testing.assert_array_equal(swapped.others[stands], prepared.replies(users[stands]))
+    passed_over = 0
+    for place, item in enumerate(other.tolist()):
+        for cell in range(3):
+            entries = [int(entry) for entry in prepared.contrast[item, cell] if entry >= 0]
+            admissible = [entry for entry in entries if corpus.querier[entry] != corpus.querier[row]]
+            passed_over += entries[:1] != admissible[:1]
+            assert swapped.stands[place, cell] == bool(admissible)
+            if admissible:
+                np.testing.assert_array_equal(swapped.others[place, cell], prepared.replies(admissible[:1])[0])
+    assert passed_over  # the asker is among the contrast users of the others' items
 
 
 def test_what_is_of_the_scene_of_the_query_is_left_out() -> None:
