@@ -37,6 +37,11 @@ def misread(command: str, words: Sequence[str]) -> str | None:
     return None
 
 
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Whether a flag among the words asks for the command's help."""
+    return any(word in ("-h", "--help") or _shortens(word, "--help") for word in words)
+
+
 def _is_flag(flag: str, command: str) -> bool:
     known = any(flag == one or _shortens(flag, one) for one in (*FLAGS, *FLAGS_WITH_VALUE))
     return known and not (flag.startswith("--") and _knows(command, flag[2:]))  # `--run first` means run=first

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from querier.commands.arguments import misread
-from querier.commands.messages import NEEDS_QUOTES, explain, help_page, known_keys, unknown_key
+from querier.commands.arguments import asks_for_help, misread
+from querier.commands.messages import NEEDS_QUOTES, choices_of, explain, help_page, known_keys, unknown_key
 from querier.commands.options import OPTIONS, FitOptions, PrepareOptions
 from querier.errors import InputError
 from querier.run import check_name
@@ -55,15 +56,19 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
     Raises:
         InputError: Unknown command, group, field or choice; wrong type; bad range; a value still missing.
     """
+    return typed(_composed(command, overrides), command)
+
+
+def _composed(command: str, overrides: Sequence[str]) -> DictConfig:
+    """The settings of a command as they stand in its files and overrides, unchecked."""
     if command not in OPTIONS:
         raise InputError(f"no command {command!r}; there are {', '.join(OPTIONS)}")
     register()
     try:
         with _alone(), hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            composed = hydra.compose(command, [_readable(word) for word in overrides])
+            return hydra.compose(command, [_readable(word) for word in overrides])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError(explain(error, command)) from error
-    return typed(composed, command)
 
 
 @contextmanager
@@ -91,8 +96,11 @@ def launch(command: str, arguments: Sequence[str], run: Callable[[Any], float | 
     """
     if fault := misread(command, arguments):
         raise InputError(fault)
+    if asks_for_help(arguments):  # Hydra would copy all that it knows for each group that it lists: seconds
+        settings = _composed(command, [word for word in arguments if "=" in word and not word.startswith("-")])
+        sys.stdout.write(help_page(command, about, choices_of(command), OmegaConf.to_yaml(settings)))
+        return
     register()
-    OmegaConf.register_new_resolver("help_page", lambda groups: _help(command, about, groups), replace=True)
     started = False
 
     def job(config: DictConfig) -> float | None:
@@ -111,7 +119,7 @@ def launch(command: str, arguments: Sequence[str], run: Callable[[Any], float | 
         hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=command, version_base="1.3")(job)()
     except Refusal as refusal:
         raise InputError(refusal.text) from refusal
-    except SystemExit as done:  # how Hydra leaves after a help page
+    except SystemExit as done:  # how Hydra leaves after a page of its own
         if done.code:
             raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -212,13 +220,6 @@ def _quoted_items(value: str) -> str:
     return "".join(written)
 
 
-def _help(command: str, about: str, groups: Iterable[str]) -> str:
-    """The template of a command's help, with the groups that its root file names and no others."""
-    loader = GlobalHydra.instance().config_loader()
-    found = {str(group): loader.get_group_options(str(group)) for group in groups if "hydra" not in str(group)}
-    return help_page(command, about, {group: choices for group, choices in sorted(found.items()) if choices})
-
-
 def placed(options: Any) -> Any:
     """Options of a job of a sweep; those of a command that makes runs, with its output under the sweep's folder."""
     settings = HydraConfig.get()
@@ -228,8 +229,9 @@ def placed(options: Any) -> Any:
     return options
 
 
+@cache
 def register() -> None:
-    """Make the dataclasses and resolvers known to Hydra; may be called again."""
+    """Make the dataclasses and resolvers known to Hydra, once; may be called again."""
     store = ConfigStore.instance()
     for command, options in OPTIONS.items():
         store.store(name=f"{command}_options", node=options, provider="querier")

@@ -221,22 +221,23 @@ def _several(override: str, command: str | None) -> str:
     return f"{key} takes one value, got {value}; if the comma is part of it, write {right}; {each}"
 
 
-def help_page(command: str, about: str, groups: Mapping[str, Sequence[str]]) -> str:
-    """The help of a command as a template, in which Hydra puts the settings for `$CONFIG`.
+def help_page(command: str, about: str, groups: Mapping[str, Sequence[str]], settings: str) -> str:
+    """The help of a command.
 
     Args:
         command: A key of `OPTIONS`.
         about: What it does.
         groups: Those that it takes, and what each offers.
+        settings: Its settings as YAML.
     """
     listed = "".join(f"  {group}: {', '.join(choices)}\n" for group, choices in groups.items())
-    page = (
+    return (
         f"querier {command}: {about}\n\n  {EXAMPLES[command]}\n\n"
         + (f"Groups and their choices (group=choice):\n\n{listed}\n" if listed else "")
         + "Settings (name=value; those inside another one with a dot: outer.inner=value) and their values:\n\n"
+        + f"{settings}\n"
+        + "Flags: -m runs one job for each value of key=1,2; --cfg job shows the settings alone; --version.\n"
     )
-    flags = "Flags: -m runs one job for each value of key=1,2; --cfg job shows the settings alone; --version.\n"
-    return f"{page.replace('$', '$$')}$CONFIG\n{flags}"
 
 
 def _missing_file(error: MissingConfigException) -> str:
