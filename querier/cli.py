@@ -41,6 +41,7 @@ QUIET = (  # true of every run, and nothing that a user could act upon
     ".*isinstance.treespec, LeafSpec.*",
     "Checkpoint directory .* exists and is not empty",
     "The number of training batches .* is smaller than the logging interval",
+    "Found .* in eval mode at the start of training",  # a frozen decoder is meant to be
 )
 
 
