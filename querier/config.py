@@ -224,6 +224,11 @@ class ConditioningConfig:
     def __post_init__(self) -> None:
         check_range("conditioning.rank", self.rank, 1)
 
+    @property
+    def towers(self) -> bool:
+        """Whether there are towers, which give vectors of queriers."""
+        return self.kind is not Kind.none and self.model is Model.towers
+
 
 @dataclass
 class LoaderConfig:

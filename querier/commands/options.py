@@ -234,6 +234,8 @@ class ReportOptions:
         into: The page, a name that ends in `.html`; empty for `report_<runs>.html` under `output`.
         title: Of the page; empty for the names of the runs.
         examples: Dialogues on the page at most; 0 leaves out all text of queriers.
+        maps: Whether the space of the queriers is drawn, of each run that has towers; loads these runs.
+        labels: A file of labels by which maps are coloured, `{"querier": "Ann", "team": "north"}` on each line.
     """
 
     runs: list[str] = field(default_factory=list)
@@ -241,9 +243,13 @@ class ReportOptions:
     into: str = ""
     title: str = ""
     examples: int = 2000
+    maps: bool = False
+    labels: str = ""
 
     def __post_init__(self) -> None:
         check_range("examples", self.examples, 0)
+        if self.labels and not self.maps:
+            raise InputError(f"labels={self.labels} colours maps, and there are none; add maps=true")
         if self.into and not self.into.endswith(".html"):
             raise InputError(f"into={self.into} must end in .html; a report is one HTML page")
 

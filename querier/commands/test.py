@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from querier.choices import Kind, Model, Profile, Source
+from querier.choices import Kind, Profile, Source
 from querier.commands.compose import job_overrides
 from querier.commands.legend import legend
 from querier.commands.options import TestOptions
@@ -154,8 +154,7 @@ def run_test(
     responder.module.config = replace(responder.config, evaluation=config)
     data = run.config().data
     task = task_of(responder.prepared.corpus, data)
-    kept = responder.config.conditioning
-    towers = kept.kind is not Kind.none and kept.model is Model.towers
+    towers = responder.config.conditioning.towers
     options = Options(
         pair_metrics=pair_metrics(responder, bertscore),
         reply_metrics={**rules_of(Path(data.path), sample_folder()), **task_metrics(task)},

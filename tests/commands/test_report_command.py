@@ -34,6 +34,8 @@ def test_a_tested_run_becomes_a_page(work: Path, capsys: pytest.CaptureFixture[s
     assert "val/nll_per_byte" in page
     assert str(work) not in page
     assert "it holds texts of queriers" in capsys.readouterr().err
+    assert main(["report", "runs=[run]", "maps=true", "into=maps.html"]) == 0
+    assert 'src="data:image/svg+xml;base64,' in Path("maps.html").read_text(encoding="utf-8")
     assert main(["forget", "run=run", "querier=querier 1"]) == 0
     assert "not searched: outputs/report_run.html" in capsys.readouterr().err
 
@@ -80,3 +82,14 @@ def test_what_cannot_be_done_is_said(words: list[str], said: str, capsys: pytest
     shown = capsys.readouterr().err
     assert said in shown
     assert "Traceback" not in shown
+
+
+def test_maps_need_a_run_that_has_vectors_of_queriers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = json.loads((folder / "outputs" / "a" / "run.json").read_text())
+    card["config"] = {"method": "ft", "conditioning": {"kind": "none"}}
+    (folder / "outputs" / "a" / "run.json").write_text(json.dumps(card))
+    assert main(["report", "runs=[a]", "maps=true"]) == 2
+    assert "maps=true draws queriers of runs of method querier, and none is among the runs" in capsys.readouterr().err
+    assert main(["report", "runs=[a]", "labels=teams.jsonl"]) == 2
+    assert "labels=teams.jsonl colours maps, and there are none; add maps=true" in capsys.readouterr().err
+    assert not (folder / "outputs" / "report_a.html").exists()

@@ -45,6 +45,63 @@
     });
   });
 
+  // Pictures: saved as they are seen, with what the page's style makes of them written into each part.
+  const STYLE = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "paint-order",
+    "font-family", "font-size", "font-weight", "font-variant-numeric", "text-anchor"];
+
+  function drawing(svg) {
+    const copy = svg.cloneNode(true);
+    const made = [copy, ...all("*", copy)];
+    [svg, ...all("*", svg)].forEach((one, place) => {
+      const seen = getComputedStyle(one);
+      STYLE.forEach((name) => made[place].style.setProperty(name, seen.getPropertyValue(name)));
+    });
+    return "data:image/svg+xml;charset=utf-8," + encodeURIComponent(new XMLSerializer().serializeToString(copy));
+  }
+
+  function save(source, name) {
+    const link = make("a");
+    link.href = source;
+    link.download = name;
+    link.click();
+  }
+
+  function saveDots(source, name) {
+    const image = new Image();
+    image.addEventListener("load", () => {
+      const canvas = make("canvas");
+      const pen = canvas.getContext("2d");
+      [canvas.width, canvas.height] = [3 * image.width, 3 * image.height];
+      pen.fillStyle = "#fff";
+      pen.fillRect(0, 0, canvas.width, canvas.height);
+      pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+      save(canvas.toDataURL("image/png"), name);
+    });
+    image.src = source;
+  }
+
+  all("figure").filter((figure) => figure.querySelector("svg.plot, img")).forEach((figure) => {
+    const caption = figure.querySelector("figcaption");
+    const words = caption.querySelector("b").textContent.toLowerCase();
+    const name = words.replace(/[^\p{L}\p{N}]+/gu, "_").replace(/^_|_$/g, "").slice(0, 80);
+    const seen = () => {
+      const image = figure.querySelector("img");
+      return image ? image.src : drawing(all("svg.plot", figure).find((svg) => svg.getBoundingClientRect().width > 0));
+    };
+    const buttons = make("span", "save");
+    const kinds = [["SVG", (source) => save(source, name + ".svg")], ["PNG", (source) => saveDots(source, name + ".png")]];
+    kinds.forEach(([kind, keep]) => {
+      const image = figure.querySelector("img");
+      if (kind === "SVG" && image && !image.src.startsWith("data:image/svg")) return;
+      const button = make("button", "", kind);
+      button.type = "button";
+      button.setAttribute("aria-label", "Save as " + kind + ": " + words);
+      button.addEventListener("click", () => keep(seen()));
+      buttons.append(button);
+    });
+    caption.append(buttons);
+  });
+
   // Examples: built as text nodes, so that nothing that a querier wrote is ever read as HTML.
   const EACH = 10;
   const ALWAYS = ["nll_per_byte", "rouge_l", "swap_accuracy_cluster"];

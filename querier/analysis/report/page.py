@@ -24,6 +24,7 @@ from querier.analysis.report.sections import (
     helpfulness,
     main_table,
     runs,
+    space,
     training,
 )
 from querier.analysis.report.templates import page
@@ -40,6 +41,7 @@ SECTIONS: tuple[Section, ...] = (
     helpfulness,
     dependence,
     cold_start,
+    space,
     training,
     excluded,
     examples,

@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from querier.analysis.report.numbers import NOTHING, Number, damaged, numbers, read_json
 from querier.analysis.report.pairs import Against, read_against
 from querier.errors import InputError
 from querier.run import CARD, Run, find_run
+
+if TYPE_CHECKING:  # it brings the model along
+    from querier.analysis.report.space import Map
 
 RESULTS, EXAMPLES = "results.json", "examples.jsonl"
 KEYS = ("step", "epoch")  # of metrics.csv; the other columns are curves
@@ -79,6 +82,7 @@ class Report:
         comparisons: Comparisons among what was named.
         against: What was left of the runs about each other.
         examples: Dialogues shown at most.
+        maps: Of the space of queriers.
     """
 
     title: str
@@ -86,6 +90,7 @@ class Report:
     comparisons: list[Comparison] = field(default_factory=list)
     against: list[Against] = field(default_factory=list)
     examples: int = 2000
+    maps: list[Map] = field(default_factory=list)
 
     @property
     def has_texts(self) -> bool:

@@ -104,6 +104,11 @@ def cold_start(report: Report) -> Section:
     )
 
 
+def space(report: Report) -> Section | None:
+    """Maps of the queriers; None where none was drawn."""
+    return ("The space of queriers", draw("space", maps=report.maps)) if report.maps else None
+
+
 def training(report: Report) -> Section:
     """What was logged while the runs were trained."""
     names = list(dict.fromkeys(name for entry in report.entries for name in entry.curves))

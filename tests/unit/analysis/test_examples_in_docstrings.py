@@ -26,6 +26,7 @@ MODULES = (
     "maps",
     "nearness",
     "pages",
+    "report.space",
     "runs",
     "runs_figures",
     "user_space",

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
 import shutil
+import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from lxml import etree
 from made_runs import cold_start, examples, write_comparison, write_run
 
 from querier.analysis.report.page import write_report
 from querier.analysis.report.runs import gather
+from querier.analysis.report.space import Map
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WICKED = "<img src=x onerror=alert(1)>"
@@ -72,6 +78,20 @@ parent.document.documentElement.dataset.probe = JSON.stringify(seen);
 """
 
 
+# Saves each kind of picture and leaves what would have been downloaded.
+SAVER = """
+const saved = {};
+HTMLAnchorElement.prototype.click = function () {
+  saved[this.download] = this.href;
+  parent.document.documentElement.dataset.probe = JSON.stringify(saved);
+};
+const press = (query) => document.querySelector(query).click();
+press("#helpfulness .save button[aria-label^='Save as SVG']");
+press("#space .save button[aria-label^='Save as SVG']");
+press("#space .save button[aria-label^='Save as PNG']");
+"""
+
+
 def browse(page: Path, profile: Path) -> tuple[str, str]:
     """What the page is after its script ran, and what the browser said."""
     assert CHROMIUM is not None
@@ -96,13 +116,13 @@ def page(tmp_path: Path) -> Path:
     return write_report(gather(names, str(tmp_path / "outputs")), tmp_path / "page.html")
 
 
-def probed(page: Path, width: int) -> dict[str, Any]:
-    """What the probe saw, in a copy that lets it run: the page itself lets no other script run.
+def probed(page: Path, width: int, script: str = PROBE) -> dict[str, Any]:
+    """What the script saw, in a copy that lets it run: the page itself lets no other script run.
 
     The copy lies in a frame of the asked width, because a window of the browser cannot be as narrow as a phone.
     """
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
-    inner = html.escape(text.replace("</body>", f"<script>{PROBE}</script></body>"))
+    inner = html.escape(text.replace("</body>", f"<script>{script}</script></body>"))
     copy = page.with_name("probed.html")
     copy.write_text(
         f'<!DOCTYPE html><meta charset="utf-8"><iframe width="{width}" height="844" style="border:0" srcdoc="{inner}">'
@@ -152,3 +172,25 @@ def test_no_other_script_runs_in_the_page(page: Path) -> None:
     assert "data-hurt" not in dom
     assert "Content Security Policy" in said
     assert 'data-ready="true"' in dom
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on the PATH")
+def test_pictures_are_saved_as_they_are_seen(tmp_path: Path) -> None:
+    write_run(tmp_path / "outputs" / "a")
+    report = gather(["a"], str(tmp_path / "outputs"))
+    square = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><rect width="40" height="30"/></svg>'
+    source = "data:image/svg+xml;base64," + base64.b64encode(square.encode()).decode()
+    page = write_report(replace(report, maps=[Map("a", "side", source, "n = 3")]), tmp_path / "page.html")
+    _, said = browse(page, tmp_path / "profile")
+    assert "CONSOLE" not in said  # the page's own rules let it show the picture
+    saved = probed(page, 1280, SAVER)
+    curve = next(unquote(text) for name, text in saved.items() if name.endswith(".svg") and "side" not in name)
+    head, _, drawing = curve.partition(",")
+    assert head == "data:image/svg+xml;charset=utf-8"
+    assert etree.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "font-size: 12px" in curve  # which is said by the page's style, not by the picture
+    assert saved["a_queriers_by_side.svg"] == source
+    dots = base64.b64decode(saved["a_queriers_by_side.png"].partition("base64,")[2])
+    assert dots[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", dots[16:24]) == (120, 90)
