@@ -27,7 +27,7 @@ REJECTED = [
     ("data.tasks.own.query=x", "no setting `data.tasks.own.query`"),
     ("data.split=tyme", "did you mean `data.split=time`"),
     ("data=sampel", "did you mean `data=sample`"),
-    ("method=fft", "few_shot, ft, pplug, q"),
+    ("method=fft", "it has dep, dpl, few_shot, ft, pplug, qar, qcg"),
     ("loss.temperature=5", "loss.temperature must be in [0.01, 1.0], got 5.0"),
     ("qar.memory=0", "qar.memory must be >= 1"),
     ("qar.weight=-1", "qar.weight must be >= 0"),

@@ -155,7 +155,7 @@ def test_help_lists_what_the_command_takes(command: str, capsys: pytest.CaptureF
     assert COMMANDS[command] in shown
     assert EXAMPLES[command] in shown
     takes = issubclass(OPTIONS[command], Config)
-    assert (" few_shot, ft" in shown) == ("Groups" in shown) == takes
+    assert ("  method: dep, dpl, few_shot, ft" in shown) == ("Groups" in shown) == takes
     assert ("  table: ablations" in shown) == (command == "compare")
     for group, choices in choices_of(command).items():
         assert f"  {group}: {', '.join(choices)}\n" in shown
