@@ -70,14 +70,13 @@ def space_maps(responder: Responder, run: str, labels: Mapping[str, Mapping[str,
         )
     plane = fit_map(space.vectors)
     table = placed(space.names, plane.places, known)
-    found = []
-    for label, values in known.items():
-        note = ""
-        if len(counts := Counter(values)) > 1 and min(counts.values()) >= LEAST:
-            told = numbers(space.vectors, plane.places, {label: values}, np.random.default_rng(seed))
-            note = note_of(told, label)
-        found.append(Map(run, label, _picture(matplotlib_map(table, label, run), len(values)), note))
-    return found
+    judged = {label: values for label, values in known.items() if _can_be_probed(values)}
+    told = numbers(space.vectors, plane.places, judged, np.random.default_rng(seed)) if judged else None
+    pictures = {label: _picture(matplotlib_map(table, label, run), len(space.names)) for label in known}
+    return [
+        Map(run, label, picture, "" if told is None or label not in judged else note_of(told, label))
+        for label, picture in pictures.items()
+    ]
 
 
 def read_labels(path: Path) -> dict[str, dict[str, str]]:
@@ -107,6 +106,11 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
     if not labels:
         raise InputError(f"labels={path}: no label in it; each line holds a querier and one label at least")
     return labels
+
+
+def _can_be_probed(values: Sequence[str]) -> bool:
+    counts = Counter(values).values()
+    return len(counts) > 1 and min(counts) >= LEAST
 
 
 def _picture(figure: Any, points: int) -> str:
