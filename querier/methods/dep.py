@@ -39,7 +39,7 @@ from querier.config import Config
 from querier.distributed import gather_rows
 from querier.errors import InputError
 from querier.losses import Sum
-from querier.models.conditioner import Conditioner, Outputs, Step
+from querier.models.conditioner import Conditioner, Outputs, Step, check_kind
 from querier.models.conditioning import scaled
 from querier.models.geometry import Geometry
 from querier.types import Batch, ComparedItems, Conditioning, Items
@@ -262,11 +262,7 @@ def _in_order(outputs: Tensor, difference: Tensor, has: Tensor, slots: int) -> t
 
 def _check(config: Config) -> None:
     prompt = config.prompt
-    if config.conditioning.kind is not Kind.soft_prompt:
-        raise InputError(
-            f"conditioning.model=dep gives input embeddings, got conditioning.kind={config.conditioning.kind}; "
-            "use conditioning=soft_prompt"
-        )
+    check_kind(config.conditioning, Kind.soft_prompt, "gives input embeddings")
     if prompt.source is not Source.own:
         raise InputError(
             "conditioning.model=dep puts its vectors beside items of the own history, got "

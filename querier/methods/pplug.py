@@ -24,8 +24,7 @@ from torch.nn import functional
 
 from querier.choices import Kind, Train
 from querier.config import Config
-from querier.errors import InputError
-from querier.models.conditioner import Conditioner
+from querier.models.conditioner import Conditioner, check_kind
 from querier.models.conditioning import scaled
 from querier.models.geometry import Geometry
 from querier.models.query_encoder import QueryEncoder
@@ -50,11 +49,7 @@ class PersonaPlug(Conditioner):
 
     def __init__(self, config: Config, size: int, geometry: Geometry, embedding_rms: float) -> None:
         super().__init__()
-        if config.conditioning.kind is not Kind.soft_prompt:
-            raise InputError(
-                f"conditioning.model=pplug is a soft prompt, got conditioning.kind={config.conditioning.kind}; "
-                "use conditioning=soft_prompt"
-            )
+        check_kind(config.conditioning, Kind.soft_prompt, "is a soft prompt")
         self.faithful = config.conditioning.faithful
         if config.encoder.train is not Train.frozen:
             self.encoder = QueryEncoder(config.encoder, config.seed)

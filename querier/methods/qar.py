@@ -34,9 +34,8 @@ from torch.nn import functional
 from querier.choices import Kind
 from querier.config import Config
 from querier.distributed import gather_rows, sum_over_processes
-from querier.errors import InputError
 from querier.losses import Sum
-from querier.models.conditioner import Conditioner, Outputs, Step
+from querier.models.conditioner import Conditioner, Outputs, Step, check_kind
 from querier.models.decoder import Decoder
 from querier.models.narrow_tower import NarrowTower
 from querier.types import Batch
@@ -60,11 +59,7 @@ class QuerierAwareResponder(Conditioner):
 
     def __init__(self, config: Config, clusters: int, decoder: Decoder) -> None:
         super().__init__()
-        if config.conditioning.kind is not Kind.none:
-            raise InputError(
-                f"conditioning.model=qar works inside the decoder, got conditioning.kind={config.conditioning.kind}; "
-                "use conditioning=none"
-            )
+        check_kind(config.conditioning, Kind.none, "works inside the decoder")
         width, size = decoder.geometry.width, config.qar.projected
         self.faithful = config.conditioning.faithful
         self.temperature = config.loss.temperature
