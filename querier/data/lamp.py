@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from querier.data.parsing import counted
-from querier.data.questions import Question, check_split, choose_task, entry_key, fields_of, records_of
+from querier.data.questions import Question, check_split, choose_task, entry_key, fields_of, form_fault, records_of
 from querier.data.sources import Source, check_exists, read_json
 from querier.data_config import DataConfig
 from querier.errors import InputError
@@ -135,13 +135,8 @@ def _questions(path: Path, part: str, golds: dict[str, Any], known: Met) -> Iter
 
 
 def _fault(raw: Any, golds: dict[str, Any]) -> str:
-    if not isinstance(raw, dict):
-        return f"a question must be an object of {FORM}, got {type(raw).__name__}"
-    for name in ("id", "input", "profile"):
-        if raw.get(name) is None:
-            return f"field `{name}`: missing; a question must be an object of {FORM}"
-    if not isinstance(raw["profile"], list) or not all(isinstance(entry, dict) for entry in raw["profile"]):
-        return "field `profile`: must be a list of objects; take the published file"
+    if fault := form_fault(raw, ("id", "input", "profile"), f"a question must be an object of {FORM}"):
+        return fault
     if str(raw["id"]) not in golds:
         return f"no output has the id {str(raw['id'])!r}; take the two files of one download"
     return ""

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from querier.data.questions import Question, check_split, choose_task, fields_of, records_of
+from querier.data.questions import Question, check_split, choose_task, fields_of, form_fault, records_of
 from querier.data.sources import Source, decode, open_bytes, read_json
 from querier.data.tables import load_dataset
 from querier.data_config import DataConfig
@@ -118,13 +118,7 @@ def _question(file: str, line: int, row: Any, fault: str, part: str, number: int
 
 
 def _fault(row: Any) -> str:
-    if not isinstance(row, dict):
-        return f"a row must be {FORM}, got {type(row).__name__}"
-    if all(row.get(name) is None for name in USERS):
-        return f"none of {', '.join(USERS)} says who asks; a row must be {FORM}"
-    for name in ("input", "output", "profile"):
-        if row.get(name) is None:
-            return f"field `{name}`: missing; a row must be {FORM}"
-    if not isinstance(row["profile"], list) or not all(isinstance(entry, dict) for entry in row["profile"]):
-        return "field `profile`: must be a list of objects; take the published file"
-    return ""
+    wanted = f"a row must be {FORM}"
+    if isinstance(row, dict) and all(row.get(name) is None for name in USERS):
+        return f"none of {', '.join(USERS)} says who asks; {wanted}"
+    return form_fault(row, ("input", "output", "profile"), wanted)

@@ -135,6 +135,24 @@ def choose_task(named: str, entries: set[str], config: DataConfig) -> Task:
     )
 
 
+def form_fault(record: Any, names: Sequence[str], wanted: str) -> str:
+    """What is wrong with the form of a question, `profile` included; empty where nothing is.
+
+    Args:
+        record: As it was read.
+        names: What it must have.
+        wanted: The form, in words.
+    """
+    if not isinstance(record, dict):
+        return f"{wanted}, got {type(record).__name__}"
+    missing = next((name for name in names if record.get(name) is None), "")
+    if missing:
+        return f"field `{missing}`: missing; {wanted}"
+    if not isinstance(record["profile"], list) or not all(isinstance(entry, dict) for entry in record["profile"]):
+        return "field `profile`: must be a list of objects; take the published file"
+    return ""
+
+
 def fields_of(questions: Sequence[Question]) -> set[str]:
     """The names of all fields of all entries."""
     return {name for question in questions for entry in question.profile for name in entry}
