@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from querier.analysis.report.metrics import LABELS
 from querier.commands.compose import compose, job_overrides
 from querier.commands.fit import plain_config, run_fit
 from querier.commands.legend import legend
@@ -41,10 +42,7 @@ WIDE = 160  # letters
 SHOWN = (
     "nll_per_byte",
     "rouge_l",
-    "accuracy",
-    "f1",
-    "mae",
-    "rmse",
+    *LABELS,
     "trait_accuracy_unseen",
     "fact_accuracy_unseen",
     "swap_accuracy_random",

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from querier.analysis.report.metrics import LABELS
 from querier.choices import Kind, Profile, Source
 from querier.commands.compose import job_overrides
 from querier.commands.legend import legend
@@ -49,10 +50,7 @@ SHOWN = (
     "chrf",
     "embedding_similarity",
     "bert_score",
-    "accuracy",
-    "f1",
-    "mae",
-    "rmse",
+    *LABELS,
     "trait_accuracy",
     "fact_accuracy",
     "diversity",

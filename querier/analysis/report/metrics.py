@@ -82,6 +82,7 @@ LIKELIHOODS = {
     "nll_empty": "no history",
 }
 MORE_DEPENDENCE = ("diversity", "retrieval_first", "retrieval_auc", "probe_specific", "probe_general")
+LABELS = ("accuracy", "f1", "mae", "rmse")  # of replies that are labels or numbers
 MAIN = (
     "nll_per_byte",
     "rouge_l",
@@ -90,10 +91,7 @@ MAIN = (
     "chrf",
     "embedding_similarity",
     "bert_score",
-    "accuracy",
-    "f1",
-    "mae",
-    "rmse",
+    *LABELS,
     "trait_accuracy",
     "fact_accuracy",
     *SWAPS,
