@@ -84,6 +84,7 @@ class DecoderConfig:
     lora_rank: int = 8
     lora_alpha: float = 16.0
     max_length: int = 192  # tokens of prompt and reply; the prompt is cut at its left
+    rows_at_once: int | None = None  # of a training step, those of like length together; null: all
     dtype: str = "float32"
     layers: int = 3  # of the small one, as the next three
     width: int = 128
@@ -94,6 +95,8 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         check_range("decoder.lora_rank", self.lora_rank, 1)
         check_range("decoder.max_length", self.max_length, 16)
+        if self.rows_at_once is not None:
+            check_range("decoder.rows_at_once", self.rows_at_once, 1)
         check_range("decoder.layers", self.layers, 1)
         check_range("decoder.vocabulary", self.vocabulary, 300)
         check_range("decoder.dropout", self.dropout, 0.0, 0.9)

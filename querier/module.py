@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -21,7 +20,7 @@ from querier.errors import InputError
 from querier.losses import Sum, combine, lm_loss, mean_log_prob, swap_loss
 from querier.models.conditioner import Conditioner, Outputs, Step
 from querier.models.decoder import Decoder
-from querier.types import Batch, Conditioning, LossParts, Tokens, move
+from querier.types import Batch, Conditioning, LossParts, Tokens, move, take
 
 
 class QuerierModule(lightning.LightningModule):
@@ -61,7 +60,7 @@ class QuerierModule(lightning.LightningModule):
     def _swap(self, batch: Batch, log_prob: Tensor, swapped: Conditioning) -> Sum:
         loss = self.config.loss
         index = batch.swap.index if batch.swap is not None else batch.rows[:0]
-        tokens = replace(batch.tokens, **{name: value[index] for name, value in vars(batch.tokens).items()})
+        tokens = take(batch.tokens, index)
         with torch.set_grad_enabled(loss.push_away):
             other = reply_mean(self.decoder.log_prob(tokens, swapped), tokens)
         return swap_loss(reply_mean(log_prob[index], tokens), other, loss.swap_margin, loss.swap_form)

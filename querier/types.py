@@ -223,6 +223,19 @@ def move(value: Moved, device: torch.device | str) -> Moved:
     return value
 
 
+def take(value: Moved, rows: Tensor) -> Moved:
+    """Some rows of each tensor in (nested) dataclasses, sequences and mappings; `rows` (R,) int64."""
+    if isinstance(value, Tensor):
+        return value[rows]  # type: ignore[return-value]  # indexing keeps the type
+    if hasattr(value, "__dataclass_fields__"):
+        return replace(value, **take(vars(value), rows))  # type: ignore[type-var]  # a dataclass instance
+    if isinstance(value, dict):
+        return {name: take(part, rows) for name, part in value.items()}  # type: ignore[return-value]
+    if isinstance(value, (list, tuple)):
+        return type(value)(take(part, rows) for part in value)
+    return value
+
+
 @dataclass
 class Conditioning:
     """What a conditioner gives to a decoder; at most one of the four kinds is set.

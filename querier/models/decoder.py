@@ -7,6 +7,7 @@ labelled token: with a large vocabulary that layer is a good part of the cost, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from querier.models.loading import (
 )
 from querier.models.sequence import causal_inputs, seq2seq_inputs
 from querier.models.tokens import Cut, Tokenizer
-from querier.types import Conditioning, Rendered, Tokens
+from querier.types import Conditioning, Rendered, Tokens, take
 
 __all__ = ["Decoder", "Geometry", "build_decoder"]
 
@@ -99,8 +100,27 @@ class Decoder(nn.Module):
     def log_prob(self, tokens: Tokens, conditioning: Conditioning | None = None) -> Tensor:
         """Log-probability of each labelled token at the token's own place, 0 elsewhere, (B, L) float32.
 
-        The first token of a causal sequence is predicted by nothing and counts as unlabelled.
+        The first token of a causal sequence is predicted by nothing and counts as unlabelled. In training
+        `decoder.rows_at_once` may divide the rows, without another result: less padding is computed and kept.
         """
+        size = self.config.rows_at_once
+        if size is None or not torch.is_grad_enabled() or len(tokens.labels) <= size:
+            return self._log_prob(tokens, conditioning)
+        order = tokens.attention_mask.sum(1).argsort(descending=True, stable=True)
+        found = tokens.labels.new_zeros(tokens.labels.shape, dtype=torch.float32)
+        for rows in torch.split(order, size):
+            part = self._log_prob(self._without_padding(take(tokens, rows)), take(conditioning, rows))
+            found = found.index_put((rows[:, None], torch.arange(part.shape[1], device=rows.device)), part)
+        return found
+
+    def _without_padding(self, tokens: Tokens) -> Tokens:
+        """Right-padded tokens without the last columns, in which no row has any."""
+        read = int(tokens.attention_mask.sum(1).max())
+        said = int((tokens.labels >= 0).sum(1).max()) if self.seq2seq else read  # labels are the decoder's own there
+        columns = {name: value[:, : said if name == "labels" else read] for name, value in vars(tokens).items()}
+        return replace(tokens, **columns)
+
+    def _log_prob(self, tokens: Tokens, conditioning: Conditioning | None) -> Tensor:
         scored = tokens.labels >= 0
         if not self.seq2seq:
             scored[:, 1:] &= tokens.attention_mask[:, :-1].bool()

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from querier.models.injection import only, padded_left, positions, shifted, virtual_tokens
 from querier.models.sequence import causal_inputs, decoder_start, encoder_inputs, seq2seq_cache, takes_positions
-from querier.types import Conditioning, Tokens
+from querier.types import Conditioning, Tokens, take
 
 UNLIMITED = 1_000_000
 
@@ -143,19 +143,6 @@ def _by_length(
     for length in sorted(set(lengths.tolist())):
         rows = (lengths == length).nonzero()[:, 0]
         part = replace(tokens, **{name: value[rows, -length:] for name, value in vars(tokens).items()})
-        chosen = None if conditioning is None else _rows(conditioning, rows)
-        ids = generate_ids(decoder, part, chosen, max_new_tokens, temperature, generator)
+        ids = generate_ids(decoder, part, take(conditioning, rows), max_new_tokens, temperature, generator)
         found.update(zip(rows.tolist(), ids, strict=True))
     return [found[row] for row in range(len(lengths))]
-
-
-def _rows(conditioning: Conditioning, rows: Tensor) -> Conditioning:
-    soft, marked = conditioning.soft_prompt, conditioning.marked
-    prefix, residual = conditioning.prefix, conditioning.residual
-    return replace(
-        conditioning,
-        soft_prompt=None if soft is None else soft[rows],
-        marked=None if marked is None else marked[rows],
-        prefix=None if prefix is None else [(keys[rows], values[rows]) for keys, values in prefix],
-        residual=None if residual is None else [shift[rows] for shift in residual],
-    )

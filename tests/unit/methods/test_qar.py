@@ -377,3 +377,8 @@ def test_the_name_in_the_prompt_reaches_the_reply_through_the_tower(prepared: Pr
 def test_a_conditioning_beside_the_tower_is_refused() -> None:
     with pytest.raises(InputError, match="inside the decoder, got conditioning.kind=prefix; use conditioning=none"):
         made(False, conditioning={"model": "qar", "kind": "prefix"})
+
+
+def test_a_batch_in_parts_is_refused() -> None:
+    with pytest.raises(InputError, match=r"whole batch in one pass, got decoder\.rows_at_once=4; set .*null"):
+        made(False).attach(tiny_decoder(rows_at_once=4))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from tiny import ARCHITECTURES, tiny_decoder, tiny_rendered
@@ -8,7 +11,7 @@ from torch import Tensor, nn
 from querier.choices import Kind, Train
 from querier.models.conditioning import build_head
 from querier.models.decoder import Decoder
-from querier.types import Conditioning, Tokens
+from querier.types import Conditioning, Tokens, take
 
 KINDS = (Kind.soft_prompt, Kind.prefix, Kind.residual)
 D, T = 12, 3
@@ -108,11 +111,40 @@ def test_padding_has_no_effect(architecture: str, kind: Kind | None) -> None:
         assert torch.allclose(decoder.log_prob(single, alone).sum(), together[row].sum(), atol=1e-4)
 
 
-def head_rows(conditioning: Conditioning | None, row: int) -> Conditioning:
-    from querier.models.generation import _rows
+@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_rows_read_in_parts_give_the_same_values_and_gradients(architecture: str, kind: Kind | None) -> None:
+    found, gradients, read = [], [], []
+    for size in (None, 3):
+        decoder = tiny_decoder(architecture, rows_at_once=size)
+        torch.manual_seed(0)  # of the head
+        head = None if kind is None else head_of(decoder, kind)
+        inputs = vectors(8).requires_grad_()
+        shapes: list[tuple[int, ...]] = []
+        first = decoder.bare.get_encoder().block[0] if decoder.seq2seq else decoder.layers[0]
+        first.register_forward_hook(partial(_note, shapes))
+        tokens = decoder.score_tokens(tiny_rendered(8))
+        log_prob = decoder.log_prob(tokens, None if head is None else head(inputs))
+        log_prob.sum().backward()
+        found.append(log_prob.detach())
+        weights = [inputs.grad] if kind is not None else []
+        gradients.append([*weights, *(value.grad for value in decoder.parameters() if value.grad is not None)])
+        read.append((len(shapes), sum(rows * columns for rows, columns in shapes)))
+    assert torch.allclose(found[0], found[1], atol=1e-5)
+    assert len(gradients[0]) == len(gradients[1]) > 3
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max().clamp(min=1.0)))
+    assert read[1][0] == 3 * read[0][0]  # of 8 rows 3, 3 and 2
+    assert read[1][1] < 0.85 * read[0][1]
 
+
+def _note(shapes: list[tuple[int, ...]], module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+    shapes.append((output[0] if isinstance(output, tuple) else output).shape[:2])
+
+
+def head_rows(conditioning: Conditioning | None, row: int) -> Conditioning:
     assert conditioning is not None
-    return _rows(conditioning, torch.tensor([row]))
+    return take(conditioning, torch.tensor([row]))
 
 
 @pytest.mark.parametrize("train", list(Train))

@@ -11,8 +11,8 @@ from querier.choices import Kind
 from querier.errors import InputError
 from querier.models.conditioning import build_head
 from querier.models.decoder import Decoder
-from querier.models.generation import _rows, generate_ids
-from querier.types import Conditioning, Tokens
+from querier.models.generation import generate_ids
+from querier.types import Conditioning, Tokens, take
 
 KINDS = (Kind.none, Kind.soft_prompt, Kind.prefix, Kind.residual)
 STEPS = 6
@@ -48,7 +48,7 @@ def test_cached_generation_is_argmax_of_full_forwards(architecture: str, kind: K
     conditioning = conditioning_of(decoder, kind, 4)
     found = generate_ids(decoder, tokens, conditioning, STEPS)
     for row, ids in enumerate(decoder.tokens.ids(rendered)):
-        alone = _rows(conditioning, torch.tensor([row]))
+        alone = take(conditioning, torch.tensor([row]))
         expected: list[int] = []
         for _ in range(STEPS):
             expected.append(next_by_full_forward(decoder, ids.prompt, expected, alone))

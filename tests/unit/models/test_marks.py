@@ -12,10 +12,10 @@ from torch import Tensor
 
 from querier.errors import InputError
 from querier.models.decoder import Decoder
-from querier.models.generation import _rows, generate_ids
+from querier.models.generation import generate_ids
 from querier.models.marks import CLOSE, OPEN
 from querier.models.tokens import Tokenizer
-from querier.types import Conditioning, MarkedTokens, Rendered, Tokens
+from querier.types import Conditioning, MarkedTokens, Rendered, Tokens, take
 
 STEPS = 5
 TRIMMED = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</s>{% endfor %}"
@@ -179,7 +179,7 @@ def test_cached_generation_is_argmax_of_full_forwards(architecture: str) -> None
     decoder.tokens.stops = {9_999}  # none, so that each row has all of its tokens
     found = generate_ids(decoder, tokens, conditioning, STEPS)
     for row, one in enumerate(BATCH):
-        prompt, rows = decoder.prompt_tokens([one]), _rows(conditioning, torch.tensor([row]))
+        prompt, rows = decoder.prompt_tokens([one]), take(conditioning, torch.tensor([row]))
         expected: list[int] = []
         for _ in range(STEPS):
             expected.append(next_by_full_forward(decoder, prompt, expected, rows))
