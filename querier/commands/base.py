@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from querier.choices import DecoderKind, Train
+from querier.commands.prepare import say
 from querier.commands.progress import Progress
 from querier.config import Config, DecoderConfig, to_plain
 from querier.data.embeddings import locked
@@ -30,8 +30,6 @@ from querier.models.decoder import Decoder
 from querier.models.small import new_small_decoder, train_tokenizer
 from querier.run import write_json
 from querier.types import Rendered, Split, Tokens
-
-log = logging.getLogger(__name__)
 
 VERSION = 1  # raised when the same settings would give other weights
 SEED = 0
@@ -60,7 +58,7 @@ def base_folder(config: Config, corpus: Corpus, progress: Progress | None = None
                 decoder.save(new)
                 write_json(new / "base.json", report)
     report = json.loads((folder / "base.json").read_text(encoding="utf-8"))
-    log.info("  base: %d epochs, validation nll per token %.4f (%s)", report["epochs"], report["nll"], folder)
+    say([f"base: {report['epochs']} epochs, validation nll per token {report['nll']:.4f} ({folder})"])
     return folder
 
 

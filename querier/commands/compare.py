@@ -21,7 +21,7 @@ from querier.commands.compose import compose, job_overrides
 from querier.commands.fit import plain_config, run_fit
 from querier.commands.legend import legend
 from querier.commands.options import CompareOptions
-from querier.commands.prepare import read_corpus
+from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
 from querier.commands.test import number, scored_rows
 from querier.config import Config, EvaluationConfig, to_plain
@@ -72,7 +72,7 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     configs = {
         label: row_configs(label, options, overrides) for label in options.methods
     }  # all checked before any runs
-    with Progress(options.trainer.enable_progress_bar is not False) as progress:
+    with said_once(), Progress(options.trainer.enable_progress_bar is not False) as progress:
         runs: dict[str, list[Run]] = {}
         digests: dict[str, str] = {}
         for label, each in configs.items():

@@ -18,7 +18,7 @@ from querier.commands.base import base_folder
 from querier.commands.compose import compose, job_overrides
 from querier.commands.fit import FitResult, build_requests, plain_config, run_fit
 from querier.commands.options import DemoOptions
-from querier.commands.prepare import run_prepare
+from querier.commands.prepare import run_prepare, said_once
 from querier.commands.progress import Progress
 from querier.commands.test import run_test
 from querier.config import Config
@@ -71,7 +71,7 @@ def run(options: DemoOptions) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     config = replace(config, output=str(folder), cache=str(folder / CACHE))
     seconds = {}
-    with Progress(config.trainer.enable_progress_bar is not False) as progress:
+    with said_once(), Progress(config.trainer.enable_progress_bar is not False) as progress:
         begun = time.monotonic()
         prepared = run_prepare(config, progress)
         tables.show_preparation(prepared)

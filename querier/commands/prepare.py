@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from querier.choices import OnError
@@ -93,6 +95,23 @@ def _unusable(refused: list[Refused], path: str) -> str:
         f"{counted(len(refused), 'record')} of {path} cannot be used ({listed}); "
         f"mend {it}, or leave {it} out with data.on_error=skip"
     )
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Inside the block each line of `say` is logged once, however many runs read the same dialogues."""
+    known: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line, before = record.getMessage(), len(known)
+        known.add(line)
+        return len(known) > before
+
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)
 
 
 def say(notes: list[str]) -> None:
