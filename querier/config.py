@@ -214,6 +214,11 @@ class PromptConfig:
                 "prompt.by=recency orders a querier's own history; with prompt.source=pool use bm25 or dense"
             )
 
+    @property
+    def asks_llm(self) -> bool:
+        """Whether descriptions are written by a text LLM."""
+        return self.profile is not Profile.none and not self.profiles and self.distil is Distil.llm
+
 
 @dataclass
 class ConditioningConfig:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from querier.choices import Schedule
 from querier.config import Config, to_plain
 from querier.data.collate import collate
-from querier.data.requests import Request, Scored
+from querier.data.requests import Request
 from querier.distributed import sum_over_processes
 from querier.errors import InputError
 from querier.losses import Sum, combine, lm_loss, mean_log_prob, swap_loss
 from querier.models.conditioner import Conditioner, Outputs, Step
 from querier.models.decoder import Decoder
-from querier.types import Batch, Conditioning, LossParts, Tokens, move, take
+from querier.types import Batch, Conditioning, LossParts, Scored, Tokens, move, take
 
 
 class QuerierModule(lightning.LightningModule):

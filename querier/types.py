@@ -213,6 +213,21 @@ class Swap:
     history: Items
 
 
+@dataclass(frozen=True)
+class Scored:
+    """How likely a reply is.
+
+    Args:
+        log_prob: Sum over the reply's tokens, nats.
+        tokens: Number of the reply's tokens.
+        bytes: Length in UTF-8 of the text of these tokens: the reply, or what was left of one that was cut.
+    """
+
+    log_prob: float
+    tokens: int
+    bytes: int
+
+
 def move(value: Moved, device: torch.device | str) -> Moved:
     """A copy of a (nested) dataclass of tensors on `device`."""
     if isinstance(value, Tensor):

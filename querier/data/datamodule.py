@@ -150,16 +150,14 @@ class ValidationBatches:
             Unanswered: It has an answer to none of them.
         """
         rank, processes = distributed.rank(), distributed.world_size()
-        start, answered, failed = 0, 0, []
+        start, answered = 0, 0
+        failed: list[Unanswered] = []
         for size in self._sizes():
             rows = self.rows[start : start + size][share(size, rank, processes)]
             start += size
-            requests = []
-            for row in rows.tolist():
-                try:
-                    requests.append(self.requests.matched(row))
-                except Unanswered as error:
-                    failed.append(error)
+            found = self.requests.each([(row, self.requests.history_rows(row), None) for row in rows.tolist()])
+            failed += [one for one in found if isinstance(one, Unanswered)]
+            requests = [one for one in found if not isinstance(one, Unanswered)]
             answered += len(requests)
             if requests:
                 yield collate(requests, self.score([one.rendered for one in requests]), self.requests.limit)

@@ -10,6 +10,7 @@ place: whatever stands in a history is strictly earlier than the query and of an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol, overload
@@ -21,6 +22,7 @@ from querier.config import Config
 from querier.data.compared import Beside, ItemContrast, compares, marks_of, nobody
 from querier.data.history import Histories, check_no_leak
 from querier.data.preparation import Prepared
+from querier.errors import Unanswered
 from querier.types import Dialogue, EncodeTexts, Rendered, Turn
 
 PERMUTE = 17  # marks the draws of the permuted control
@@ -76,6 +78,10 @@ class Reading:
 
 Render = Callable[[Reading], Rendered]
 """Turns a dialogue, and what else a method shows of its reading, into what the decoder reads."""
+
+
+Wanted = tuple[int, np.ndarray, str | None]
+"""A dialogue, the rows of a history, and the name that is shown, as `Requests.of` takes them."""
 
 
 class Exchanges(Sequence[Exchange]):
@@ -179,6 +185,8 @@ class Requests:
         self.render = render
         self.limit = config.towers.history
         self.contrast = ItemContrast(prepared, config) if compares(config) else None
+        waits = config.prompt.asks_llm and config.llm.base_url  # for an endpoint, which answers several at a time
+        self.together = config.llm.concurrency if waits else 1
         self._exchange = lru_cache(maxsize=REMEMBERED)(self._read_exchange)
 
     def history_rows(self, row: int, epoch: int = 0) -> np.ndarray:
@@ -194,6 +202,23 @@ class Requests:
     def matched(self, row: int, epoch: int = 0) -> Request:
         """The request of a dialogue with its own querier's history."""
         return self.of(row, self.history_rows(row, epoch))
+
+    def each(self, wanted: Sequence[Wanted]) -> list[Request | Unanswered]:
+        """The requests of many dialogues as `of` builds them, or why there is none.
+
+        Several are built at a time where an LLM's answers are waited for.
+        """
+
+        def build(one: Wanted) -> Request | Unanswered:
+            try:
+                return self.of(*one)
+            except Unanswered as error:
+                return error
+
+        if self.together == 1:
+            return [build(one) for one in wanted]
+        with ThreadPoolExecutor(self.together) as pool:
+            return list(pool.map(build, wanted))
 
     def of(self, row: int, history: np.ndarray, name: str | None = None) -> Request:
         """The request of a dialogue with any history: swapped, cut or empty.
@@ -268,21 +293,6 @@ class Requests:
     def _read_exchange(self, row: int) -> Exchange:
         dialogue = self.corpus.dialogue(row)
         return Exchange(dialogue.query, dialogue.reply, dialogue.responder, row)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """How likely a reply is.
-
-    Args:
-        log_prob: Sum over the reply's tokens, nats.
-        tokens: Number of the reply's tokens.
-        bytes: Length in UTF-8 of the text of these tokens: the reply, or what was left of one that was cut.
-    """
-
-    log_prob: float
-    tokens: int
-    bytes: int
 
 
 def outside_request(

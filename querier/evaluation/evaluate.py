@@ -14,7 +14,7 @@ from querier.config import EvaluationConfig
 from querier.data.embeddings import Progress
 from querier.data.preparation import Prepared
 from querier.data.records import Corpus
-from querier.data.requests import Requests, Scored
+from querier.data.requests import Requests
 from querier.errors import InputError
 from querier.evaluation.averages import LABELS, labels_of
 from querier.evaluation.dependence import generated_dependence
@@ -24,7 +24,7 @@ from querier.evaluation.results import Record, Result, score_names, summarise
 from querier.evaluation.scoring import Key, Model, Reads, Scorer
 from querier.evaluation.statistics import Value, estimate
 from querier.evaluation.swap import SwapKind, SwapPair, Swaps, SwapSet, outcomes
-from querier.types import Dialogue, Split
+from querier.types import Dialogue, Scored, Split
 
 TIE = 1e-5  # nats per token: less than this is the arithmetic of another batch, not the querier
 COLD = (0, 1, 2, 4, 8, 16)

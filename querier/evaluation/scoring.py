@@ -14,8 +14,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from querier.data.embeddings import Progress
-from querier.data.requests import Request, Requests, Scored
+from querier.data.requests import Request, Requests
 from querier.errors import InputError, Unanswered
+from querier.types import Scored
 
 CHUNK = 1024  # requests that are built at a time: bounds the memory
 
@@ -131,18 +132,16 @@ class Scorer:
                 self.progress(what, len(replies), len(keys))
         return replies
 
-    def request(self, key: Key) -> Request:
-        """What the model reads for a key."""
-        return self.requests.of(key.row, np.array(key.history, dtype=np.int64), key.name)
-
     def _built(self, keys: Iterable[Key]) -> dict[Key, Request]:
         """What the model reads for each key; those that the method has no answer to are left out, with the reason."""
+        distinct = list(dict.fromkeys(keys))
+        found = self.requests.each([(key.row, np.array(key.history, dtype=np.int64), key.name) for key in distinct])
         built: dict[Key, Request] = {}
-        for key in dict.fromkeys(keys):
-            try:
-                built[key] = self.request(key)
-            except Unanswered as error:
-                self.reasons[key] = str(error)
+        for key, request in zip(distinct, found, strict=True):
+            if isinstance(request, Unanswered):
+                self.reasons[key] = str(request)
+            else:
+                built[key] = request
         return built
 
     def _length(self, row: int) -> int:

@@ -36,13 +36,13 @@ from querier.data.requests import REMEMBERED, Exchange, Reading
 from querier.errors import InputError, Unanswered
 from querier.llm import Completes
 from querier.methods.differences import AXES, Contrasted, Differences, count_differences, spread, told
+from querier.methods.remembered import Remembered
 from querier.methods.retrieval import relevance
 
 Describe = Callable[[Reading], str]
 """A description of a reading's querier or responder; empty where there is nothing to say."""
 
 ITEMS = 8  # that an LLM reads
-KEPT = 4096  # descriptions that are remembered
 SITUATIONS = 2000  # that the spread of replies is taken from, at most, evenly spread over the pool
 WIDER = 4  # times K pool dialogues are searched for K different people
 TRIES = 3  # for an answer in the form that was asked for
@@ -175,7 +175,7 @@ class Mended:
         self, situations: Situations, distil: Callable[[tuple[Contrasted, ...]], str], most: int | None = None
     ) -> None:
         self._situations, self._most = situations, most
-        self._distil = lru_cache(maxsize=KEPT)(distil)
+        self._distil = Remembered(distil)
 
     def __call__(self, reading: Reading) -> str:
         """The description; empty where nothing can be compared."""
@@ -213,7 +213,7 @@ class Published:
 
     def __init__(self, situations: Situations, llm: Completes) -> None:
         self._situations, self._llm = situations, llm
-        self._distil = lru_cache(maxsize=KEPT)(self._ask)
+        self._distil = Remembered(self._ask)
 
     def __call__(self, reading: Reading) -> str:
         """The summary.

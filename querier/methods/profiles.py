@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
@@ -21,16 +20,16 @@ from querier.config import PromptConfig
 from querier.data.preparation import Prepared
 from querier.data.records import Corpus
 from querier.data.requests import Exchange, Reading
-from querier.errors import InputError
+from querier.errors import InputError, Unanswered
 from querier.llm import Completes
 from querier.methods.dpl import Describe, check_faithful, difference_profiles
 from querier.methods.manners import Others, sentence
+from querier.methods.remembered import Remembered
 from querier.methods.retrieval import shared_pool
 from querier.types import Split
 
 PEOPLE = 2000  # whom somebody is held against, at most, evenly spread
 REPLIES = 2000  # of a responder that are counted, at most, evenly spread
-KEPT = 4096  # descriptions that are remembered
 SAMPLE = 20  # exchanges that a text LLM is shown
 
 ASK_QUERIER = (
@@ -123,7 +122,7 @@ class QuerierProfiles:
     """
 
     def __init__(self, describe: Callable[[tuple[Exchange, ...]], str]) -> None:
-        self._describe = lru_cache(maxsize=KEPT)(describe)
+        self._describe = Remembered(describe)
 
     def __call__(self, reading: Reading) -> str:
         """The description; empty without a history."""
@@ -192,7 +191,10 @@ class ResponderProfiles:
                 number: [Exchange(queries[row], replies[row]) for row in _spread(own, SAMPLE)]
                 for number, own in rows.items()
             }
-            return {names[number]: _asked(llm, ASK_RESPONDER, items) for number, items in shown.items()}
+            try:
+                return {names[number]: _asked(llm, ASK_RESPONDER, items) for number, items in shown.items()}
+            except Unanswered as error:  # of all their dialogues, not of one
+                raise InputError(str(error)) from error
         said = {number: [replies[row] for row in _spread(own, REPLIES)] for number, own in rows.items()}
         # Who answers alone is held against those who ask: something can be said of their words, not of their traits.
         alone = [queries[row] for own in rows.values() for row in _spread(own, REPLIES)] if len(rows) == 1 else None
@@ -209,12 +211,12 @@ def _asked(llm: Completes, prompt: str, items: Sequence[Exchange]) -> str:
     """A text LLM's description.
 
     Raises:
-        InputError: It gave none.
+        Unanswered: It gave none.
     """
     texts = "\n\n".join(f"Asked: {item.query}\nAnswered: {item.reply}" for item in items)
     answer = llm.complete_all([prompt.format(texts=texts)])[0]
     if answer.text is None:
-        raise InputError(f"the text LLM gave no description: {answer.error}; what it did give is kept, run again")
+        raise Unanswered(f"the text LLM gave no description: {answer.error}; what it did give is kept, run again")
     return " ".join(answer.text.split())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from querier.choices import Contrast, Distil, Profile, Train
+from querier.choices import Contrast, Profile, Train
 from querier.config import Config, PromptConfig
 from querier.data.preparation import Prepared
 from querier.data.requests import Reading, Render
@@ -35,8 +35,7 @@ def build_renderer(config: Config, prepared: Prepared | None, llm: Completes | N
         )
     if prompt.faithful and config.decoder.train is not Train.frozen:
         raise InputError(f"prompt.faithful=true trains nothing, got decoder.train={config.decoder.train}; use frozen")
-    asks = prompt.profile is not Profile.none and not prompt.profiles and prompt.distil is Distil.llm
-    return renderer(prompt, prepared, Llm(config.llm) if asks and llm is None else llm)
+    return renderer(prompt, prepared, Llm(config.llm) if prompt.asks_llm and llm is None else llm)
 
 
 def renderer(config: PromptConfig, prepared: Prepared | None = None, llm: Completes | None = None) -> Render:

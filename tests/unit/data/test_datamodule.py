@@ -167,15 +167,15 @@ def test_what_a_method_has_no_answer_to_is_left_out_of_the_validation(
 ) -> None:
     data = make_data()
     requests = data.validation_batches.requests
-    rows, matched = sorted(data.validation_batches.rows.tolist()), requests.matched
+    rows, of = sorted(data.validation_batches.rows.tolist()), requests.of
     refused = set(rows[::2])
 
-    def some(row: int, epoch: int = 0) -> Any:
+    def some(row: int, history: Any, name: str | None = None) -> Any:
         if row in refused:
             raise Unanswered(f"nothing for {row}")
-        return matched(row, epoch)
+        return of(row, history, name)
 
-    monkeypatch.setattr(requests, "matched", some)
+    monkeypatch.setattr(requests, "of", some)
     with caplog.at_level("WARNING"):
         assert sorted(sum(rows_of(data.val_dataloader()), [])) == rows[1::2]
     assert f"{len(refused)} dialogues without an answer are left out; first: nothing for" in caplog.text

@@ -10,13 +10,13 @@ import pytest
 from tiny_court import Blind, Reader, make_prepared, make_requests, style_of
 
 from querier.config import EvaluationConfig
-from querier.data.requests import Request, Scored
+from querier.data.requests import Request
 from querier.errors import InputError
 from querier.evaluation.evaluate import Options, check_split, evaluate, sample_rows, wins
 from querier.evaluation.metrics import embedding_similarity
 from querier.evaluation.results import Result, average_seeds, differences
 from querier.evaluation.scoring import Reads
-from querier.types import Dialogue, Split
+from querier.types import Dialogue, Scored, Split
 
 CONFIG = EvaluationConfig(bootstrap=200, generate=8)
 

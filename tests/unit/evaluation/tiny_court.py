@@ -11,8 +11,8 @@ import numpy as np
 from querier.config import Config, from_plain
 from querier.data.history import Histories
 from querier.data.records import Corpus
-from querier.data.requests import Reading, Request, Requests, Scored
-from querier.types import Dialogue, Rendered, Split, Turn
+from querier.data.requests import Reading, Request, Requests
+from querier.types import Dialogue, Rendered, Scored, Split, Turn
 
 STYLES = 2
 CLUSTERS = 3

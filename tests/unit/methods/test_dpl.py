@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,14 @@ from planted import WordEncoder, prepared_corpus, requests_of, small_config
 from querier.choices import Distil, Profile
 from querier.config import Config, PromptConfig
 from querier.data.preparation import Prepared
-from querier.data.requests import Exchange, Reading, Request, Requests, Scored, outside_request
+from querier.data.requests import Exchange, Reading, Request, Requests, outside_request
 from querier.errors import InputError, Unanswered
 from querier.evaluation.scoring import Scorer
 from querier.llm import Answer, Llm
 from querier.llm_config import LlmConfig
 from querier.methods.dpl import ITEMS, Situations, ask_differences, read_differences
 from querier.methods.prompts import build_renderer, renderer
-from querier.types import Dialogue, Split, Turn
+from querier.types import Dialogue, Scored, Split, Turn
 
 WAYS = (
     ("{} works, tag{}", "{} is old, tag{}", "see {}, tag{}"),
@@ -306,6 +307,32 @@ def test_no_call_for_a_history_that_was_described_and_one_for_a_history_that_gre
         mended.of(row, items)
         calls.append(len(llm.prompts))
     assert calls == [1, 1, 2, 3, 3, 3]  # the newest eight are the same in the last three
+
+
+class Slow(Told):
+    """Answers when so many are waiting; sees how many waited at once."""
+
+    def __init__(self, together: int) -> None:
+        super().__init__()
+        self.all_here = Barrier(together, timeout=20)
+
+    def complete_all(self, prompts: Sequence[str], progress: Any = None) -> list[Answer]:
+        self.all_here.wait()
+        return super().complete_all(prompts, progress)
+
+
+def test_an_endpoint_is_asked_for_several_dialogues_at_a_time_and_once_for_each(
+    prepared: Prepared, config: Config, requests: Requests
+) -> None:
+    row = fullest(prepared, requests)
+    history, llm = full_history(prepared, requests, row, 10), Slow(3)
+    several = replace(config, llm=LlmConfig(base_url="http://localhost:1/v1", model="m", concurrency=3))
+    wanted = [(row, history[start:], None) for start in (0, 1, 2, 0, 1, 2)]
+    found = with_llm(prepared, several, llm, False).each(wanted)  # breaks off unless three are waited for at once
+    assert len(llm.prompts) == 3
+    serial = with_llm(prepared, config, Told(), False).each(wanted)
+    assert [line(one) for one in found] == [line(one) for one in serial]
+    assert "compared with others" in line(found[0])
 
 
 def test_no_prompt_of_either_holds_a_reply_from_after_its_item(

@@ -16,7 +16,7 @@ from querier.choices import Distil, Profile
 from querier.config import PromptConfig
 from querier.data.preparation import Prepared
 from querier.data.requests import Exchange, Reading
-from querier.errors import InputError
+from querier.errors import InputError, Unanswered
 from querier.llm import Answer
 from querier.methods.profiles import profiler
 from querier.methods.prompts import renderer
@@ -182,8 +182,13 @@ def test_without_an_llm_or_an_answer_nothing_is_made_up(prepared: Prepared) -> N
         profiler(config, prepared)
     describe = profiler(config, prepared, Told(None))
     assert describe is not None
-    with pytest.raises(InputError, match="it broke"):
+    with pytest.raises(Unanswered, match="it broke"):  # this dialogue counts as failed, the others go on
         describe(Reading(prepared.corpus.dialogue(0), history=[Exchange("a", "b")]))
+    describe = profiler(PromptConfig(profile=Profile.responder, distil=Distil.llm), prepared, Told(None))
+    assert describe is not None
+    with pytest.raises(InputError, match="it broke") as found:
+        describe(Reading(prepared.corpus.dialogue(0)))
+    assert not isinstance(found.value, Unanswered)
 
 
 def test_counting_needs_a_pool_that_is_shared(prepared: Prepared) -> None:
