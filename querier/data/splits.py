@@ -29,7 +29,7 @@ def split(corpus: Corpus, config: DataConfig) -> tuple[Corpus, list[str]]:
 
     * Queriers of `data.unseen` are held out: half of them for validation, half for test. All their dialogues are rows
       of that split. With 30 queriers or more their scenes leave training as a whole: what others would have there as
-      training rows is `EXCLUDED`.
+      training rows is `EXCLUDED`, and so are validation rows in a scene that also holds test rows.
     * Dialogues of responders that `data.responders` leaves out are `HISTORY`: read as history, never trained on or
       scored; in a scene that holds validation or test rows they are `EXCLUDED`, but for an unseen querier's own, which
       no training row can read.
@@ -52,6 +52,7 @@ def split(corpus: Corpus, config: DataConfig) -> tuple[Corpus, list[str]]:
         rows = _by_scene(corpus, config, example & ~own)
         rows[own] = held_out[corpus.querier[own]]
         _leave_training(corpus, rows, own, example, notes)
+        _leave_validation(corpus, rows, example, notes)
     few = config.split is not SplitBy.given and len(corpus.queriers) < FEW_QUERIERS
     _read_only_as_history(corpus, rows, own, example, own_scenes=not few)
     _limit(corpus, rows, config)
@@ -206,6 +207,18 @@ def _leave_training(corpus: Corpus, rows: np.ndarray, own: np.ndarray, example: 
         leave = "leaves" if leaving.sum() == 1 else "leave"
         of_others = counted(int(leaving.sum()), "dialogue")
         notes.append(f"{of_others} of others in the scenes of unseen queriers {leave} training")
+
+
+def _leave_validation(corpus: Corpus, rows: np.ndarray, example: np.ndarray, notes: list[str]) -> None:
+    """Take scenes with test rows out of validation, which chooses the weights that are tested."""
+    if len(corpus.queriers) < FEW_QUERIERS:
+        return
+    tested = _marked(corpus, example & (rows == _TEST))
+    leaving = tested[corpus.scene] & example & (rows == _VALIDATION)
+    rows[leaving] = _EXCLUDED
+    if leaving.any():
+        leave = "leaves" if leaving.sum() == 1 else "leave"
+        notes.append(f"{counted(int(leaving.sum()), 'dialogue')} in scenes with test dialogues {leave} validation")
 
 
 def _read_only_as_history(

@@ -121,15 +121,23 @@ def test_unseen_queriers_and_their_scenes_leave_training(by: SplitBy) -> None:
     assert len(unseen) == 8
     held: dict[Split, set[str]] = {Split.VALIDATION: set(), Split.TEST: set()}
     for querier in unseen:
-        (part,) = {parts[d.id] for d in dialogues if d.querier == querier}
+        (part,) = {parts[d.id] for d in dialogues if d.querier == querier} - {Split.EXCLUDED}
         held[part].add(querier)
     assert [len(queriers) for queriers in held.values()] == [4, 4]
     scenes = {d.scene for d in dialogues if d.querier in unseen}
     assert not [d for d in rows(dialogues, parts, Split.TRAIN) if d.scene in scenes]
+    tested = {d.scene for d in rows(dialogues, parts, Split.TEST)}
+    assert not [d for d in rows(dialogues, parts, Split.VALIDATION) if d.scene in tested]
     excluded = rows(dialogues, parts, Split.EXCLUDED)
-    assert excluded
-    assert all(d.scene in scenes and d.querier not in unseen for d in excluded)
-    assert f"{len(excluded)} dialogues of others in the scenes of unseen queriers leave training" in notes
+    assert all(d.scene in scenes for d in excluded)
+    assert all(d.scene in tested for d in excluded if d.querier in unseen)
+    said = {note.split(" ", 1)[1]: int(note.split(" ", 1)[0]) for note in notes if " leave " in note}
+    assert list(said) == [
+        "dialogues of others in the scenes of unseen queriers leave training",
+        "dialogues in scenes with test dialogues leave validation",
+    ]
+    assert sum(said.values()) == len(excluded)
+    assert min(said.values()) > 0
     assert "8 unseen queriers: 4 for validation, 4 for test" in notes
 
 
@@ -137,7 +145,8 @@ def test_unseen_by_name() -> None:
     dialogues = made()
     corpus, _ = split(Corpus.build(dialogues), DataConfig(unseen=["q3", "q1", "q2"]))
     assert [corpus.queriers[number] for number in np.flatnonzero(corpus.unseen)] == ["q1", "q2", "q3"]
-    parts = {corpus.queriers[q]: int(part) for q, part in zip(corpus.querier, corpus.split, strict=True)}
+    kept = corpus.split != Split.EXCLUDED.value
+    parts = {corpus.queriers[q]: int(part) for q, part in zip(corpus.querier[kept], corpus.split[kept], strict=True)}
     assert sorted(parts[name] for name in ("q1", "q2", "q3")) == [1, 2, 2]
 
 
