@@ -73,7 +73,10 @@ def _examples(corpus: Corpus, responders: Sequence[str] | None) -> np.ndarray:
 
 
 def _given(corpus: Corpus, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Splits by the records' own field, (N,) int8; unseen, (Q,), are queriers without a training or history row."""
+    """Splits by the records' own field, (N,) int8; unseen, (Q,), are queriers without a training row.
+
+    A querier with `history` rows may be unseen all the same, as LaMP's new users are: no weight was trained on them.
+    """
     if config.unseen:
         raise InputError(
             f"data.unseen={config.unseen!r} cannot go with data.split=given: there, queriers without a training or "
@@ -96,7 +99,7 @@ def _given(corpus: Corpus, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
             f"field `split`: the scene {corpus.scenes[int(corpus.scene[first])]!r} lies across splits: "
             f"{corpus.ids[first]!r} is {names[0]}, {corpus.ids[second]!r} is {names[1]}; give a scene one split"
         )
-    learnt = np.isin(given, (_TRAIN, _HISTORY))
+    learnt = given == _TRAIN
     unseen = np.bincount(corpus.querier[learnt], minlength=len(corpus.queriers)) == 0
     return given, unseen
 

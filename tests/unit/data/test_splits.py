@@ -238,8 +238,8 @@ def test_given_splits_are_taken_and_tell_who_is_unseen() -> None:
     dialogues = given(["train", "history", "test", "validation", "test", "test", "test", "validation"])
     corpus, notes = split(Corpus.build(dialogues), DataConfig(split=SplitBy.given))
     assert [Split(int(part)).name.lower() for part in corpus.split] == [d.split for d in dialogues]
-    assert corpus.unseen.tolist() == [False, False, True, True]
-    assert "2 unseen queriers: 1 for validation, 1 for test" in notes
+    assert corpus.unseen.tolist() == [False, True, True, True]  # a history alone trains nothing
+    assert "3 unseen queriers: 1 for validation, 2 for test" in notes
 
 
 def test_one_unseen_querier_is_counted_as_one() -> None:
