@@ -10,7 +10,7 @@ import numpy as np
 
 from querier.analysis.extra import need
 from querier.analysis.figures import COLOURS, finished, plain
-from querier.analysis.pages import Html, side_by_side
+from querier.analysis.html_pieces import Html, side_by_side
 from querier.data.describing import describe_clusters, example_anchor, explain_contrast
 from querier.data.preparation import Prepared
 from querier.data.words import words

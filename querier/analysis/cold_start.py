@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from querier.analysis.extra import need
 from querier.analysis.figures import COLOURS, finished, plain
 from querier.analysis.report.metrics import metric
-from querier.analysis.report.runs import read_run
+from querier.analysis.report.sources import read_run
 from querier.errors import InputError
 from querier.run import Run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from querier.analysis.report.page import write_report
-from querier.analysis.report.runs import comparison_folder, gather
+from querier.analysis.report.sources import comparison_folder, gather
 from querier.commands.options import ReportOptions
 from querier.errors import InputError
 from querier.run import find_run

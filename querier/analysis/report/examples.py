@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from querier.analysis.report.metrics import LOWER, MAIN, WITHOUT, metric
-from querier.analysis.report.runs import Entry, Report
+from querier.analysis.report.sources import Entry, Report
 from querier.analysis.report.templates import draw
 
 FAILED = "failed"  # in place of a number

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from querier.analysis.report.runs import Entry
+from querier.analysis.report.sources import Entry
 from querier.run import FINISHED
 
 APART = ("name", "output", "cache", "overwrite", "logger")  # of the configuration; say nothing about the model

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from querier.analysis.figures import COLOURS
 from querier.analysis.report.numbers import Number
-from querier.analysis.report.runs import Curve
+from querier.analysis.report.sources import Curve
 
 WIDTH = 340
 LEFT, RIGHT = 22, 22  # of a dot plot: half a number of its axis

@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from querier import __version__
 from querier.analysis.report.examples import examples
-from querier.analysis.report.runs import Report
 from querier.analysis.report.sections import (
     against,
     all_numbers,
@@ -27,6 +26,7 @@ from querier.analysis.report.sections import (
     space,
     training,
 )
+from querier.analysis.report.sources import Report
 from querier.analysis.report.templates import page
 from querier.errors import InputError
 from querier.files import write_atomic

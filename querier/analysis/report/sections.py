@@ -19,7 +19,7 @@ from querier.analysis.report.metrics import (
     metric,
 )
 from querier.analysis.report.numbers import NOTHING, Number
-from querier.analysis.report.runs import Comparison, Entry, Report
+from querier.analysis.report.sources import Comparison, Entry, Report
 from querier.analysis.report.templates import draw
 
 COLD = {"nll_per_token": None, "gain": 0.0, "swap_accuracy_cluster": 0.5}

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from querier.analysis.report.figures import scale, style, thinned
 from querier.analysis.report.page import SECTIONS, render, write_report
-from querier.analysis.report.runs import Report, gather
+from querier.analysis.report.sources import Report, gather
 from querier.errors import InputError
 
 

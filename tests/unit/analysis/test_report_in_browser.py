@@ -19,7 +19,7 @@ from lxml import etree
 from made_runs import cold_start, examples, write_comparison, write_run
 
 from querier.analysis.report.page import write_report
-from querier.analysis.report.runs import gather
+from querier.analysis.report.sources import gather
 from querier.analysis.report.space import Map
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

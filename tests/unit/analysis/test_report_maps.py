@@ -11,7 +11,7 @@ from lxml import html
 from made_runs import write_run
 
 from querier.analysis.report.page import render
-from querier.analysis.report.runs import Report, gather
+from querier.analysis.report.sources import Report, gather
 from querier.analysis.report.space import SEEN, UNKNOWN, Map, read_labels, space_maps
 from querier.errors import InputError
 from querier.responder import Responder

@@ -9,7 +9,7 @@ import torch
 from fitted import untrained_responder
 from IPython.core.formatters import DisplayFormatter
 
-from querier.analysis.pages import gain_html, marked_words, side_by_side
+from querier.analysis.html_pieces import gain_html, marked_words, side_by_side
 from querier.analysis.why import NOTHING, attention, dialogue, gate, strengths, swapped, token_gain
 from querier.data.words import words
 from querier.errors import InputError
