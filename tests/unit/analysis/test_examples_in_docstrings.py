@@ -25,7 +25,7 @@ MODULES = (
     "logs",
     "maps",
     "nearness",
-    "pages",
+    "html_pieces",
     "report.space",
     "runs",
     "runs_figures",
