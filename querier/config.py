@@ -226,11 +226,13 @@ class ConditioningConfig:
 
     kind: Kind = Kind.residual  # learns soonest (EXPERIMENTS.md); servers of prompt embeddings take soft_prompt alone
     rank: int = 16  # of the residual shift
+    gain: float = 13.0  # of the residual shift: in RMS of the hidden states, over all layers
     model: Model = Model.towers
     faithful: bool = False  # a published method as published, with the faults that its module lists
 
     def __post_init__(self) -> None:
         check_range("conditioning.rank", self.rank, 1)
+        check_range("conditioning.gain", self.gain, 1e-6, 1e6)
 
     @property
     def towers(self) -> bool:
@@ -351,6 +353,13 @@ class Config:
 
     def __post_init__(self) -> None:
         check_range("seed", self.seed, 0)
+        if self.decoder.rows_at_once is not None and self.conditioning.model is Model.qar and self.qar.weight:
+            raise InputError("method qar reads its batch as a whole; set decoder.rows_at_once=null, or qar.weight=0")
+        if self.decoder.rows_at_once is not None and "fsdp" in self.trainer.strategy:
+            raise InputError(
+                "under trainer.strategy=fsdp all processes must run the decoder equally often; set "
+                "decoder.rows_at_once=null"
+            )
 
 
 def to_plain(config: Any) -> Any:

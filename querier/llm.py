@@ -187,6 +187,7 @@ class _Endpoint:
         self.config = config
         self.source = {"base_url": config.base_url, "model": config.model}
         self._openai = need("openai", "llm")
+        self._open = threading.BoundedSemaphore(config.concurrency)  # over all that ask at one time
         self._key = _key(config.api_key_env)
 
     def answers(self, prompts: Sequence[str], keep: Keep) -> Generator[tuple[str, Answer]]:
@@ -214,7 +215,8 @@ class _Endpoint:
     def _ask(self, client: Any, prompt: str, stopped: threading.Event) -> Answer:
         config = self.config
         for retry in range(config.retries + 1):
-            found = self._try(client, prompt)
+            with self._open:
+                found = self._try(client, prompt)
             if isinstance(found, Answer):
                 return found
             reason = found.reason

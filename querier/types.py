@@ -70,7 +70,7 @@ class Split(Enum):
     VALIDATION = 1
     TEST = 2
     HISTORY = 3  # may be read as history, is never trained on or scored
-    EXCLUDED = 4  # neither: a dialogue of another responder in a held-out scene
+    EXCLUDED = 4  # neither: it stands in a scene whose other dialogues are scored in another split
 
 
 @dataclass

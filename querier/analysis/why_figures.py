@@ -78,7 +78,7 @@ def gate_figure(table: DataFrame, who: str, run: str, path: Path | None = None) 
 
 
 def gain_figure(table: DataFrame, own: str, other: str, run: str, path: Path | None = None) -> Any:
-    """Bars of a table of `why.token_gain`, for paper; `pages.gain_html` shows the same as coloured text.
+    """Bars of a table of `why.token_gain`, for paper; `html_pieces.gain_html` shows the same as coloured text.
 
     Args:
         table: Of one reply.

@@ -95,7 +95,7 @@ def train_base(
     if not train:
         raise InputError("the training split holds no dialogue; loosen data.unseen, data.responders or data.split")
     texts = [text for one in train for text in (*(words for _, words in one.turns), one.reply)]
-    whole = replace(shortened(config), train=Train.full)  # whatever a method trains later
+    whole = replace(shortened(config), train=Train.full, rows_at_once=None)  # whatever a method does later
     decoder = new_small_decoder(whole, train_tokenizer(texts, config.vocabulary), SEED)
     base = config.base
     per_epoch = math.ceil(len(train) / base.batch_size)

@@ -134,11 +134,12 @@ class Histories:
         self, querier: int, before: int, length: int, training: bool, generator: np.random.Generator
     ) -> int | None:
         """Of some queriers drawn at random the one whose number of earlier dialogues is nearest `length`."""
-        queriers = len(self.corpus.queriers)
-        if queriers < 2:
+        others = ~self.corpus.unseen if training else np.ones(len(self.corpus.queriers), dtype=bool)
+        others[querier] = False
+        candidates = np.flatnonzero(others)
+        if not len(candidates):
             return None
-        drawn = generator.choice(queriers - 1, size=min(CANDIDATES, queriers - 1), replace=False)
-        drawn = drawn + (drawn >= querier)  # everybody but the own one
+        drawn = candidates[generator.choice(len(candidates), size=min(CANDIDATES, len(candidates)), replace=False)]
         gaps = [max(0, length - self.count(int(other), before, training)) for other in drawn]
         return int(drawn[int(np.argmin(gaps))])
 

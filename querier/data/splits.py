@@ -27,7 +27,7 @@ _HISTORY, _EXCLUDED = Split.HISTORY.value, Split.EXCLUDED.value
 def split(corpus: Corpus, config: DataConfig) -> tuple[Corpus, list[str]]:
     """Split a corpus as `data.split`, `data.unseen`, `data.responders` and `data.limit` say.
 
-    * Queriers of `data.unseen` are held out: half of them for validation, half for test. All their dialogues are rows
+    * Queriers of `data.unseen` are held out: half of them for validation, half for test. Their dialogues are rows
       of that split. With 30 queriers or more their scenes leave training as a whole: what others would have there as
       training rows is `EXCLUDED`, and so are validation rows in a scene that also holds test rows.
     * Dialogues of responders that `data.responders` leaves out are `HISTORY`: read as history, never trained on or
@@ -44,7 +44,7 @@ def split(corpus: Corpus, config: DataConfig) -> tuple[Corpus, list[str]]:
     example = _examples(corpus, config.responders)
     notes: list[str] = []
     if config.split is SplitBy.given:
-        rows, unseen = _given(corpus, config)
+        rows, unseen = _given(corpus, config, example)
         own = unseen[corpus.querier]
     else:
         unseen, held_out = _unseen(corpus, config, example)
@@ -72,15 +72,15 @@ def _examples(corpus: Corpus, responders: Sequence[str] | None) -> np.ndarray:
     return np.isin(corpus.responder, [corpus.responders.index(name) for name in responders])
 
 
-def _given(corpus: Corpus, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Splits by the records' own field, (N,) int8; unseen, (Q,), are queriers without a training row.
+def _given(corpus: Corpus, config: DataConfig, example: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Splits by the records' own field, (N,) int8; unseen, (Q,), are queriers without a training row (`example`).
 
     A querier with `history` rows may be unseen all the same, as LaMP's new users are: no weight was trained on them.
     """
     if config.unseen:
         raise InputError(
-            f"data.unseen={config.unseen!r} cannot go with data.split=given: there, queriers without a training or "
-            "history dialogue are the unseen ones; leave data.unseen out"
+            f"data.unseen={config.unseen!r} cannot go with data.split=given: there, queriers without a training "
+            "dialogue are the unseen ones; leave data.unseen out"
         )
     given = np.array(corpus.given, dtype=np.int8)
     missing = np.flatnonzero(given == UNSPLIT)
@@ -99,7 +99,7 @@ def _given(corpus: Corpus, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
             f"field `split`: the scene {corpus.scenes[int(corpus.scene[first])]!r} lies across splits: "
             f"{corpus.ids[first]!r} is {names[0]}, {corpus.ids[second]!r} is {names[1]}; give a scene one split"
         )
-    learnt = given == _TRAIN
+    learnt = example & (given == _TRAIN)
     unseen = np.bincount(corpus.querier[learnt], minlength=len(corpus.queriers)) == 0
     return given, unseen
 

@@ -171,17 +171,13 @@ class ResponderProfiles:
 
     def __init__(self, corpus: Corpus, llm: Completes | None = None) -> None:
         self._corpus, self._llm = corpus, llm
-        self._known: dict[str, str] | None = None
-        self._lock = Lock()
+        self._known = Remembered(self._all)  # threads that wait for the same descriptions share a failure too
 
     def __call__(self, reading: Reading) -> str:
         """The description; empty for somebody who answers nothing in the pool."""
-        with self._lock:
-            if self._known is None:
-                self._known = self._all()
-        return self._known.get(reading.dialogue.responder, "")
+        return self._known(None).get(reading.dialogue.responder, "")
 
-    def _all(self) -> dict[str, str]:
+    def _all(self, _: None) -> dict[str, str]:
         rows = _by_person(self._corpus, self._corpus.responder, PEOPLE)
         queries, replies = self._corpus.queries(), self._corpus.replies()
         names = self._corpus.responders

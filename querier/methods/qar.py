@@ -34,7 +34,6 @@ from torch.nn import functional
 from querier.choices import Kind
 from querier.config import Config
 from querier.distributed import gather_rows, sum_over_processes
-from querier.errors import InputError
 from querier.losses import Sum
 from querier.models.conditioner import Conditioner, Outputs, Step, check_kind
 from querier.models.decoder import Decoder
@@ -77,16 +76,7 @@ class QuerierAwareResponder(Conditioner):
         self.memory = PrototypeMemory(size, config.qar.memory, renews=not self.faithful)
 
     def attach(self, decoder: Decoder) -> None:
-        """Let the decoder run with the narrow tower.
-
-        Raises:
-            InputError: The decoder reads a batch in parts, and the loss needs the states of all its rows.
-        """
-        if decoder.config.rows_at_once is not None:
-            raise InputError(
-                "conditioning.model=qar needs the whole batch in one pass, got decoder.rows_at_once="
-                f"{decoder.config.rows_at_once}; set decoder.rows_at_once=null"
-            )
+        """Let the decoder run with the narrow tower."""
         self.tower.attach(decoder)
 
     def detach(self) -> None:

@@ -47,5 +47,6 @@ class Remembered(Generic[Key, Value]):
             future.set_result(self._function(key))
         except BaseException as error:  # noqa: BLE001  # an interrupt too, or others would wait for ever
             with self._lock:
-                self._known.pop(key, None)
+                if self._known.get(key) is future:
+                    del self._known[key]
             future.set_exception(error)

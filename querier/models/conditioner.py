@@ -130,9 +130,13 @@ class Conditioner(nn.Module, ABC):
         """Read what `own_state` gave.
 
         Raises:
-            RuntimeError: Where the state is not that of such a model.
+            InputError: Where a part is missing.
+            RuntimeError: Where one has another shape.
         """
         missing = set(self.own_state()) - set(state)
         if missing:
-            raise RuntimeError(f"the weights lack {', '.join(sorted(missing))}")
+            raise InputError(
+                f"the weights lack {', '.join(sorted(missing))}: another version of querier saved them; train the run "
+                "again with overwrite=true"
+            )
         self.load_state_dict({**self.state_dict(), **state})

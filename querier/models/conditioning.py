@@ -77,23 +77,30 @@ class Prefix(nn.Module):
 class Residual(nn.Module):
     """A shift of the hidden states after each layer, of low rank and zero at the start.
 
+    What a step of training moves is a share of the hidden states' own RMS, divided among the layers, whose shifts add
+    up: those of a large pretrained decoder are a hundred times those of a small one, and it would hardly notice a shift
+    that the small one cannot miss.
+
     Args:
         width: D.
         virtual_tokens: T.
         geometry: Sizes of the decoder.
         rank: Inner size.
+        gain: Share of the RMS, over all layers.
     """
 
-    def __init__(self, width: int, virtual_tokens: int, geometry: Geometry, rank: int) -> None:
+    def __init__(self, width: int, virtual_tokens: int, geometry: Geometry, rank: int, gain: float) -> None:
         super().__init__()
         size = virtual_tokens * width
         self.down = nn.Parameter(torch.randn(geometry.layers, size, rank) / math.sqrt(size))
         self.up = nn.Parameter(torch.zeros(geometry.layers, rank, geometry.width))
+        self.scale: Tensor
+        self.register_buffer("scale", torch.tensor(geometry.hidden_rms) * gain / geometry.layers)
 
     def forward(self, vectors: Tensor) -> Conditioning:
         """Z (B, T, D) as one shift (B, 1, W) for each layer."""
         flat = _normalise(vectors.flatten(1))
-        shifts = torch.einsum("bi,lir,lrw->lbw", flat, self.down, self.up)
+        shifts = torch.einsum("bi,lir,lrw->lbw", flat, self.down, self.up) * self.scale[:, None, None]
         return Conditioning(residual=[shift[:, None] for shift in shifts])
 
 
@@ -106,7 +113,13 @@ class Nothing(nn.Module):
 
 
 def build_head(
-    kind: Kind, geometry: Geometry, embedding_rms: float, width: int, virtual_tokens: int, rank: int
+    kind: Kind,
+    geometry: Geometry,
+    embedding_rms: float,
+    width: int,
+    virtual_tokens: int,
+    rank: int,
+    gain: float,
 ) -> nn.Module:
     """The head of a kind of conditioning, which maps Z (B, T, D) to a `Conditioning`.
 
@@ -117,6 +130,7 @@ def build_head(
         width: D.
         virtual_tokens: T.
         rank: Of the residual shift.
+        gain: Of the residual shift.
     """
     match kind:
         case Kind.soft_prompt:
@@ -124,7 +138,7 @@ def build_head(
         case Kind.prefix:
             return Prefix(width, geometry)
         case Kind.residual:
-            return Residual(width, virtual_tokens, geometry, rank)
+            return Residual(width, virtual_tokens, geometry, rank, gain)
         case Kind.none:
             return Nothing()
 

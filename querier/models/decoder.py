@@ -101,7 +101,8 @@ class Decoder(nn.Module):
         """Log-probability of each labelled token at the token's own place, 0 elsewhere, (B, L) float32.
 
         The first token of a causal sequence is predicted by nothing and counts as unlabelled. In training
-        `decoder.rows_at_once` may divide the rows, without another result: less padding is computed and kept.
+        `decoder.rows_at_once` may divide the rows, with the same result but for rounding and what dropout draws: less
+        padding is computed and kept.
         """
         size = self.config.rows_at_once
         if size is None or not torch.is_grad_enabled() or len(tokens.labels) <= size:

@@ -1,8 +1,9 @@
-"""What a conditioning must know of a decoder: its sizes, and how large its own embeddings, keys and values are."""
+"""What a conditioning must know of a decoder: its sizes, and how large its own vectors are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from querier.errors import InputError
 
 CHUNK = 16_384  # rows of the embedding matrix that are measured at once
-PROBE = 16  # tokens read to measure keys and values
+PROBE = 16  # tokens read to measure hidden states, keys and values
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Geometry:
         sliding: For each layer the number of tokens it looks back at, None for all.
         key_rms: For each layer the RMS of the keys in the cache.
         value_rms: For each layer the RMS of the values in the cache.
+        hidden_rms: For each layer the RMS of the hidden states behind it, the median over tokens: in some models the
+            first one's are a hundred times larger.
     """
 
     layers: int
@@ -39,6 +42,7 @@ class Geometry:
     sliding: tuple[int | None, ...]
     key_rms: tuple[float, ...] = ()
     value_rms: tuple[float, ...] = ()
+    hidden_rms: tuple[float, ...] = ()
 
 
 def find_layers(model: nn.Module, seq2seq: bool) -> nn.ModuleList:
@@ -78,12 +82,19 @@ def measure_embedding(model: nn.Module) -> float:
 
 @torch.no_grad()
 def measure(model: nn.Module, seq2seq: bool) -> Geometry:
-    """Sizes of a model, read off its configuration and off the keys and values of one short forward pass."""
+    """Sizes of a model, read off its configuration and off one short forward pass."""
     whole: Any = model
     config = whole.config.get_text_config(decoder=True)
     vocabulary = whole.get_output_embeddings().weight.shape[0]
-    layers = len(find_layers(model, seq2seq))
-    keys, values = _probe(model, seq2seq, layers)
+    found = find_layers(model, seq2seq)
+    layers = len(found)
+    hidden: list[torch.Tensor] = []
+    handles = [layer.register_forward_hook(partial(_note, hidden)) for layer in found]
+    try:
+        keys, values = _probe(model, seq2seq, layers)
+    finally:
+        for handle in handles:
+            handle.remove()
     shapes = {(key.shape[1], key.shape[3]) for key in keys} | {(value.shape[1], value.shape[3]) for value in values}
     plain = len(shapes) == 1 and len(keys) == layers
     kv_heads, head_size = next(iter(shapes)) if plain else (0, 0)
@@ -97,6 +108,7 @@ def measure(model: nn.Module, seq2seq: bool) -> Geometry:
         sliding=_sliding(config, layers),
         key_rms=tuple(_rms(key) for key in keys),
         value_rms=tuple(_rms(value) for value in values),
+        hidden_rms=tuple(float(states.double().pow(2).mean(-1).sqrt().median()) or 1.0 for states in hidden),
     )
 
 
@@ -113,6 +125,10 @@ def _probe(model: nn.Module, seq2seq: bool, layers: int) -> tuple[list[torch.Ten
     cache = cache.self_attention_cache if seq2seq else cache
     held = [layer for layer in cache.layers[:layers] if getattr(layer, "keys", None) is not None]
     return [layer.keys for layer in held], [layer.values for layer in held]
+
+
+def _note(seen: list[torch.Tensor], layer: nn.Module, given: Any, output: Any) -> None:
+    seen.append(output[0] if isinstance(output, tuple) else output)
 
 
 def _rms(tensor: torch.Tensor) -> float:

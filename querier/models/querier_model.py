@@ -62,6 +62,7 @@ class QuerierModel(Conditioner):
             towers.width,
             towers.virtual_tokens,
             config.conditioning.rank,
+            config.conditioning.gain,
         )
         self.kind: Kind = config.conditioning.kind
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,10 @@ def test_no_more_calls_at_a_time_than_allowed(tmp_path: Path) -> None:
         served.most = 0
         client(served.url, tmp_path, concurrency=1).complete_all([f"again {number}" for number in range(3)])
         assert served.most == 1
+        served.most, shared = 0, client(served.url, tmp_path, concurrency=3)
+        with ThreadPoolExecutor(4) as pool:  # the limit is of all who ask
+            list(pool.map(lambda who: shared.complete_all([f"{who} asks {number}" for number in range(4)]), range(4)))
+        assert served.most == 3
 
 
 # keeping

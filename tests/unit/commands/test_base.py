@@ -44,8 +44,10 @@ def test_it_learns() -> None:
 
 def test_the_same_data_give_the_same_bits_whoever_asks() -> None:
     first, second = (base.train_base(config(Path()).decoder, corpus(name))[0] for name in ("ann", "zoe"))
-    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+    parts, _ = base.train_base(config(Path(), rows_at_once=2).decoder, corpus())
+    for one, other, third in zip(first.parameters(), second.parameters(), parts.parameters(), strict=True):
         assert torch.equal(one, other)
+        assert torch.equal(one, third)
 
 
 def test_it_is_trained_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

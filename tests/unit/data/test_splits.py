@@ -255,6 +255,9 @@ def test_given_splits_with_other_responders() -> None:
     dialogues += [dialogue(50, "q0", "s0", "R9", split="train"), dialogue(51, "q0", "s2", "R9", split="test")]
     parts = by_id(dialogues, split=SplitBy.given, responders=["R0"])
     assert (parts["d50"], parts["d51"]) == (Split.HISTORY, Split.EXCLUDED)
+    one = [*given(["test", "train", "test"]), dialogue(60, "q0", "s9", "R9", split="train")]
+    corpus, _ = split(Corpus.build(one), DataConfig(split=SplitBy.given, responders=["R0"]))
+    assert corpus.unseen.tolist() == [True, False, True]  # nothing that q0 asked R0 is trained on
 
 
 def test_refuses_faults_of_given_splits() -> None:

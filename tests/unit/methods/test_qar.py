@@ -380,5 +380,9 @@ def test_a_conditioning_beside_the_tower_is_refused() -> None:
 
 
 def test_a_batch_in_parts_is_refused() -> None:
-    with pytest.raises(InputError, match=r"whole batch in one pass, got decoder\.rows_at_once=4; set .*null"):
-        made(False).attach(tiny_decoder(rows_at_once=4))
+    parts = {"decoder": {"rows_at_once": 4}}
+    with pytest.raises(InputError, match=r"qar reads its batch as a whole; set decoder\.rows_at_once=null"):
+        from_plain(Config, {**SETTINGS, **parts})
+    from_plain(Config, {**SETTINGS, **parts, "qar": {"weight": 0.0}})  # without its loss it needs no states
+    with pytest.raises(InputError, match=r"fsdp .* equally often; set decoder\.rows_at_once=null"):
+        from_plain(Config, {**parts, "trainer": {"strategy": "fsdp"}})

@@ -12,10 +12,12 @@ from querier.methods.remembered import Remembered
 
 def test_threads_that_ask_for_the_same_wait_for_one_call() -> None:
     calls: list[str] = []
-    go, asking = Event(), Barrier(4)
+    go, both, asking = Event(), Event(), Barrier(4)
 
     def slow(key: str) -> str:
         calls.append(key)
+        if len(calls) == 2:
+            both.set()
         assert go.wait(20)
         return key.upper()
 
@@ -27,8 +29,7 @@ def test_threads_that_ask_for_the_same_wait_for_one_call() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         found = [pool.submit(ask, key) for key in ("a", "a", "b", "a")]
-        while len(calls) < 2:
-            pass
+        assert both.wait(20)
         go.set()
         assert [one.result(20) for one in found] == ["A", "A", "B", "A"]
     assert sorted(calls) == ["a", "b"]

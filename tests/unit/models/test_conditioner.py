@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from querier.data.collate import TrainingBatches
 from querier.data.preparation import Prepared
+from querier.errors import InputError
 from querier.losses import Sum
 from querier.models.conditioner import Conditioner, Outputs
 from querier.models.decoder import Decoder
@@ -86,5 +87,5 @@ def test_what_a_method_lacks_is_said(prepared: Prepared) -> None:
     louder = Louder(4)
     with pytest.raises(ValueError, match="Louder has no vectors of queriers"):
         louder.embed(requests_of)  # type: ignore[arg-type]  # is not looked at
-    with pytest.raises(RuntimeError, match="lack seen"):
+    with pytest.raises(InputError, match="lack seen: another version .* train the run again"):
         louder.load_own_state({"shift": torch.zeros(4)})

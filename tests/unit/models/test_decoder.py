@@ -19,7 +19,7 @@ D, T = 12, 3
 
 def head_of(decoder: Decoder, kind: Kind, filled: bool = True) -> nn.Module:
     """A head; `filled` gives the residual's zeros values, as two steps of training would."""
-    head = build_head(kind, decoder.geometry, decoder.embedding_rms, D, T, 4)
+    head = build_head(kind, decoder.geometry, decoder.embedding_rms, D, T, 4, 1.0)
     if kind is Kind.residual and filled:
         nn.init.normal_(head.up, std=0.2)
     return head
@@ -224,3 +224,17 @@ def test_geometry(architecture: str) -> None:
     with torch.no_grad():
         used = decoder.bare.get_input_embeddings()(torch.tensor([i for i in range(320) if i != 2]))
     assert decoder.embedding_rms == pytest.approx(float(used.pow(2).mean().sqrt()), rel=0.02)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_hidden_states_are_measured_behind_each_layer(architecture: str) -> None:
+    decoder = tiny_decoder(architecture)
+    assert not any(layer._forward_hooks for layer in decoder.layers)  # nothing of the measuring is left
+    ids = torch.linspace(0, 319, 16).long()[None]
+    given = {"decoder_input_ids": ids} if decoder.seq2seq else {}
+    states = decoder.bare(input_ids=ids, output_hidden_states=True, **given)
+    hidden = states.decoder_hidden_states if decoder.seq2seq else states.hidden_states
+    middle = sorted(hidden[1][0].double().pow(2).mean(-1).sqrt().tolist())[7]  # behind the first of two layers
+    assert len(decoder.geometry.hidden_rms) == 2
+    assert decoder.geometry.hidden_rms[0] == pytest.approx(middle, rel=1e-5)

@@ -19,7 +19,7 @@ STEPS = 6
 
 
 def conditioning_of(decoder: Decoder, kind: Kind, n: int) -> Conditioning:
-    head = build_head(kind, decoder.geometry, decoder.embedding_rms, 12, 3, 4)
+    head = build_head(kind, decoder.geometry, decoder.embedding_rms, 12, 3, 4, 1.0)
     if kind is Kind.residual:
         nn.init.normal_(head.up, std=0.2)
     with torch.no_grad():

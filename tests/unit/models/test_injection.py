@@ -27,7 +27,7 @@ def test_a_sliding_layer_forgets_what_stands_before_its_window(kind: Kind, seen:
     assert decoder.geometry.sliding == (WINDOW,)
     ids = torch.randint(6, 320, (1, 20), generator=torch.Generator().manual_seed(0))
     tokens = Tokens(ids, torch.ones_like(ids), ids)
-    head = build_head(kind, decoder.geometry, decoder.embedding_rms, 12, 3, 4)
+    head = build_head(kind, decoder.geometry, decoder.embedding_rms, 12, 3, 4, 1.0)
     one, other = (decoder.logits(tokens, head(torch.randn(1, 3, 12))) for _ in range(2))
     differs = (one - other).abs().amax(-1)[0] > 1e-4
     assert differs[:seen].all()
@@ -38,7 +38,7 @@ def test_a_sliding_layer_forgets_what_stands_before_its_window(kind: Kind, seen:
 def test_a_residual_shift_is_not_forgotten() -> None:
     decoder = sliding_decoder()
     ids = torch.randint(6, 320, (1, 20), generator=torch.Generator().manual_seed(0))
-    head = build_head(Kind.residual, decoder.geometry, decoder.embedding_rms, 12, 3, 4)
+    head = build_head(Kind.residual, decoder.geometry, decoder.embedding_rms, 12, 3, 4, 1.0)
     nn.init.normal_(head.up)
     tokens = Tokens(ids, torch.ones_like(ids), ids)
     one, other = (decoder.logits(tokens, head(torch.randn(1, 3, 12))) for _ in range(2))
