@@ -58,7 +58,7 @@ def base_folder(config: Config, corpus: Corpus, progress: Progress | None = None
                 decoder.save(new)
                 write_json(new / "base.json", report)
     report = json.loads((folder / "base.json").read_text(encoding="utf-8"))
-    say([f"base: {report['epochs']} epochs, validation nll per token {report['nll']:.4f} ({folder})"])
+    say([f"base: {report['epochs']:.0f} epochs, validation nll per token {report['nll']:.4f} ({folder})"])
     return folder
 
 

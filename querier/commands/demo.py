@@ -80,14 +80,17 @@ def run(options: DemoOptions) -> None:
         base_folder(config, prepared.corpus, progress)
         seconds["base"] = time.monotonic() - begun
         begun = time.monotonic()
-        fitted = {name: run_fit(method_config(name, config), progress) for name in options.methods}
+        fitted = {}
+        for name in options.methods:
+            log.info("training %s", name)
+            fitted[name] = run_fit(method_config(name, config), progress)
         seconds["fit"] = time.monotonic() - begun
         begun = time.monotonic()
         traits = read_traits(sample_folder() / "traits.jsonl")
-        tested = {
-            name: Tested(one, run_test(one.run, config.evaluation, progress, empty_replies=True))
-            for name, one in fitted.items()
-        }
+        tested = {}
+        for name, one in fitted.items():
+            log.info("testing %s", name)
+            tested[name] = Tested(one, run_test(one.run, config.evaluation, progress, empty_replies=True))
     seconds["test"] = time.monotonic() - begun
     summary = summarise(prepared, tested, traits, seconds)
     write_json(folder / "summary.json", summary)

@@ -23,7 +23,7 @@ def test_a_table_of_methods_seeds_and_an_ablation(tmp_path: Path, capsys: pytest
     given = ["methods=[zero_shot,ft,querier,querier+no_gate]", "seeds=[0,1]", "name=small", *words(tmp_path)]
     assert main(["compare", *given]) == 0
     logged = capsys.readouterr().err
-    for line in ("responder", "split: ", "clusters of queries", "base: "):
+    for line in ("responder", "split: ", "clusters of queries", "base: 1 epochs, "):
         assert sum(line in one for one in logged.splitlines()) == 1, line  # of seven runs
     folder = tmp_path / "outputs" / "compare" / "small"
     found = json.loads((folder / "results.json").read_text())
