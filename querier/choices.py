@@ -54,6 +54,12 @@ class DecoderKind(Choice):
     pretrained = "pretrained"  # a transformers folder or hub name
 
 
+class Attention(Choice):
+    auto = "auto"  # what transformers takes for the model
+    sdpa = "sdpa"
+    eager = "eager"  # quicker to train on CPUs in mixed precision; its memory grows with the square of the length
+
+
 class Fusion(Choice):
     gate = "gate"
     concat = "concat"

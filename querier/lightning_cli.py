@@ -21,7 +21,6 @@ from querier.config import (
     ConditioningConfig,
     Config,
     ContrastConfig,
-    DecoderConfig,
     EncoderConfig,
     EvaluationConfig,
     LoaderConfig,
@@ -32,6 +31,7 @@ from querier.config import (
 )
 from querier.data.datamodule import QuerierData
 from querier.data_config import DataConfig
+from querier.decoder_config import DecoderConfig
 from querier.methods.registry import build_conditioner, fit_conditioner
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule

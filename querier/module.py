@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning
@@ -21,6 +22,8 @@ from querier.losses import Sum, combine, lm_loss, mean_log_prob, swap_loss
 from querier.models.conditioner import Conditioner, Outputs, Step
 from querier.models.decoder import Decoder
 from querier.types import Batch, Conditioning, LossParts, Scored, Tokens, move, take
+
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # of `trainer.precision`, as Lightning names them
 
 
 class QuerierModule(lightning.LightningModule):
@@ -144,12 +147,18 @@ class QuerierModule(lightning.LightningModule):
 
     # use
 
+    def precision(self) -> AbstractContextManager[Any]:
+        """Mixed precision where training had it: what is judged is what was trained, in the same arithmetic."""
+        dtype = MIXED.get(str(self.config.trainer.precision))
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
     @torch.no_grad()
     def score(self, requests: Sequence[Request], batch_size: int | None = None) -> list[Scored]:
         """Log-probability of each request's reply, batched by length."""
         scored: dict[int, Scored] = {}
         for places, batch in self._batches(requests, batch_size, prompt_only=False):
-            log_prob = self.decoder.log_prob(batch.tokens, self._condition(batch, 1.0))
+            with self.precision():
+                log_prob = self.decoder.log_prob(batch.tokens, self._condition(batch, 1.0))
             counts = reply_mask(log_prob, batch.tokens).sum(1).tolist()
             values = log_prob.double().sum(1).tolist()
             for place, value, count, size in zip(places, values, counts, self._bytes(batch.tokens), strict=True):
@@ -169,8 +178,9 @@ class QuerierModule(lightning.LightningModule):
         generator = torch.Generator(self.device).manual_seed(seed)
         replies: dict[int, str] = {}
         for places, batch in self._batches(requests, None, prompt_only=True):
-            conditioning = self._condition(batch, strength)
-            texts = self.decoder.generate(batch.tokens, conditioning, max_new_tokens, temperature, generator)
+            with self.precision():
+                conditioning = self._condition(batch, strength)
+                texts = self.decoder.generate(batch.tokens, conditioning, max_new_tokens, temperature, generator)
             replies.update(zip(places, texts, strict=True))
         return [replies[place] for place in range(len(requests))]
 
@@ -183,9 +193,10 @@ class QuerierModule(lightning.LightningModule):
         """
         found: dict[str, dict[int, Tensor]] = {}
         for places, batch in self._batches(requests, None, prompt_only=True):
-            vectors = {} if self.conditioner is None else self.conditioner.represent(batch)
+            with self.precision():
+                vectors = {} if self.conditioner is None else self.conditioner.represent(batch)
             for name, rows in vectors.items():
-                found.setdefault(name, {}).update(zip(places, rows.cpu(), strict=True))
+                found.setdefault(name, {}).update(zip(places, rows.float().cpu(), strict=True))
         if not found:
             raise InputError(f"method {self.config.method} has no towers; use a run of method querier")
         return {name: torch.stack([rows[place] for place in range(len(rows))]).numpy() for name, rows in found.items()}

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from querier.choices import DecoderKind, Train
-from querier.config import DecoderConfig
+from querier.decoder_config import DecoderConfig
 from querier.models.decoder import Decoder
 from querier.models.small import train_tokenizer
 from querier.types import Rendered

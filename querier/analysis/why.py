@@ -260,7 +260,8 @@ def _log_prob(
 ) -> tuple[list[int], np.ndarray]:
     """Ids of a reply's tokens and their log-probabilities, nats."""
     batch = _batch(responder, replace(request, rendered=replace(request.rendered, reply=reply)), scored=True)
-    values = responder.module.decoder.log_prob(batch.tokens, _conditioned(responder, batch, strength))
+    with responder.module.precision():
+        values = responder.module.decoder.log_prob(batch.tokens, _conditioned(responder, batch, strength))
     labelled = batch.tokens.labels[0] >= 0
     return batch.tokens.labels[0][labelled].tolist(), values[0][labelled].double().cpu().numpy()
 

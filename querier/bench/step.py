@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from querier.choices import Kind, SplitBy, Train
-from querier.config import ConditioningConfig, Config, DecoderConfig
+from querier.config import ConditioningConfig, Config
 from querier.data.collate import TrainingBatches
 from querier.data.embeddings import Progress
 from querier.data.history import Histories
@@ -31,6 +31,7 @@ from querier.data.requests import Requests
 from querier.data.sampler import BatchOrder
 from querier.data.splits import split
 from querier.data_config import DataConfig
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.methods.prompts import renderer
 from querier.methods.qar import QuerierAwareResponder

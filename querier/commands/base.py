@@ -20,9 +20,10 @@ from torch import Tensor
 from querier.choices import DecoderKind, Train
 from querier.commands.prepare import say
 from querier.commands.progress import Progress
-from querier.config import Config, DecoderConfig, to_plain
+from querier.config import Config, to_plain
 from querier.data.embeddings import locked
 from querier.data.records import Corpus
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.files import atomic_folder
 from querier.methods.prompts import render_plain

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from querier.choices import DecoderKind, Train
-from querier.config import DecoderConfig
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.decoder import Decoder, build_decoder
 from querier.models.generation import generate_ids

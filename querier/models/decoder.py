@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from querier.choices import DecoderKind, Train
-from querier.config import DecoderConfig
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.generation import generate_ids
 from querier.models.geometry import Geometry, find_layers, measure, measure_embedding
@@ -227,7 +227,7 @@ def build_decoder(config: DecoderConfig, folder: Path | None, seed: int = 0) -> 
         raise InputError(f"a small decoder starts from a trained base, and {folder or 'no folder'} holds none")
     else:
         source, revision = config.path, config.revision
-    model, tokenizer = load_pretrained(source, revision, getattr(torch, config.dtype))
+    model, tokenizer = load_pretrained(source, revision, getattr(torch, config.dtype), config.attention)
     if config.train is Train.lora and folder is not None and saved_adapter(folder):
         model = load_adapter(model, folder)
     return Decoder(model, tokenizer, config, seed).eval()

@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from querier.config import DecoderConfig
+from querier.decoder_config import DecoderConfig
 from querier.models.decoder import Decoder
 from querier.models.small import train_tokenizer
 

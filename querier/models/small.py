@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from querier.config import DecoderConfig
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.decoder import Decoder
 

@@ -20,6 +20,7 @@ LEVELS = {
     "types": 0,
     "config": 0,
     "data_config": 0,
+    "decoder_config": 0,
     "trainer_config": 0,
     "llm_config": 0,
     "qar_config": 0,

@@ -13,7 +13,7 @@ from planted import dialogues, prepared_corpus, requests_of, small_config, small
 from torch import Tensor
 
 from querier.config import Config
-from querier.data.collate import TrainingBatches
+from querier.data.collate import TrainingBatches, collate
 from querier.data.preparation import Prepared
 from querier.data.requests import Request
 from querier.errors import InputError
@@ -241,6 +241,30 @@ def test_swapped_queriers_are_answered_differently(prepared: Prepared) -> None:
     )
     own, swapped = module.score([requests.matched(row), requests.of(row, theirs)])
     assert abs(own.log_prob - swapped.log_prob) > 1e-4
+
+
+def test_a_run_is_judged_in_the_precision_that_it_was_trained_in(prepared: Prepared) -> None:
+    """Under mixed precision scores, replies and vectors come from the same arithmetic as a training step's."""
+    config = config_of(trainer={"precision": "bf16-mixed"})
+    module, requests = small_module(prepared, config).eval(), matched(prepared, config)
+    seen: set[torch.dtype] = set()
+    layer = module.decoder.layers[0].mlp.down_proj
+    handle = layer.register_forward_hook(lambda _, given, output: seen.add(output.dtype))
+    scores = [one.log_prob for one in module.score(requests, len(requests))]
+    assert seen == {torch.bfloat16}
+    module.generate(requests, 2)
+    assert seen == {torch.bfloat16}
+    handle.remove()
+    assert module.represent(requests)["specific"].dtype == np.float32
+    tokens = module.decoder.score_tokens([one.rendered for one in requests])
+    batch = collate(requests, tokens, config.towers.history)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        wanted = module.decoder.log_prob(tokens, module._condition(batch, 1.0)).double().sum(1).tolist()
+    assert sorted(scores) == pytest.approx(sorted(wanted))
+    module.config = replace(config, trainer=replace(config.trainer, precision=None))
+    full = [one.log_prob for one in module.score(requests, len(requests))]
+    assert full == pytest.approx(scores, rel=0.02)
+    assert full != scores
 
 
 def test_without_conditioning_it_is_the_bare_decoder(prepared: Prepared) -> None:

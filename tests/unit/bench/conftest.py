@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from querier.bench import score, step
-from querier.config import Config, DecoderConfig, EvaluationConfig, TowersConfig
+from querier.config import Config, EvaluationConfig, TowersConfig
+from querier.decoder_config import DecoderConfig
 
 TINY = {
     "num_hidden_layers": 1,

@@ -10,8 +10,9 @@ import torch
 
 from querier.choices import DecoderKind, Train
 from querier.commands import base
-from querier.config import BaseConfig, Config, DecoderConfig
+from querier.config import Config
 from querier.data.records import Corpus
+from querier.decoder_config import BaseConfig, DecoderConfig
 from querier.models.decoder import build_decoder
 from querier.types import Dialogue, Split, Turn
 

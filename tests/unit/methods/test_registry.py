@@ -10,7 +10,8 @@ import torch
 from planted import dialogues, prepared_corpus, small_config, small_decoder
 
 from querier.choices import Kind, Train
-from querier.config import ConditioningConfig, Config, DecoderConfig
+from querier.config import ConditioningConfig, Config
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.methods.registry import build_conditioner, fit_conditioner, trains
 from querier.types import Split

@@ -10,7 +10,7 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from querier.choices import DecoderKind, Train
-from querier.config import DecoderConfig
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.chat import WHOLE, ChatModel
 from querier.models.decoder import Decoder

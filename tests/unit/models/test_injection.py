@@ -6,7 +6,7 @@ from tiny import tiny_decoder, tiny_model, tiny_tokenizer
 from torch import nn
 
 from querier.choices import Kind, Train
-from querier.config import DecoderConfig
+from querier.decoder_config import DecoderConfig
 from querier.models.conditioning import build_head
 from querier.models.decoder import Decoder
 from querier.models.injection import only, shifted, with_soft_prompt

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from tiny import ARCHITECTURES, CHAT, tiny_model, tiny_rendered, tiny_tokenizer
 from torch import nn
 
-from querier.choices import DecoderKind, Train
-from querier.config import DecoderConfig
+from querier.choices import Attention, DecoderKind, Train
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.decoder import Decoder, build_decoder
 from querier.models.small import new_small_decoder
@@ -50,6 +50,19 @@ def test_save_and_load_give_the_same_logits(architecture: str, train: Train, tmp
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl", ".pth"))]
     assert ("model.safetensors" in files) == (train is Train.full)
     assert ("adapter_model.safetensors" in files) == (train is Train.lora)
+
+
+@pytest.mark.parametrize("attention", list(Attention))
+@torch.no_grad()
+def test_attention_is_computed_as_asked_with_the_same_result(attention: Attention, tmp_path: Path) -> None:
+    path = saved_model(tmp_path, "llama")
+    plain = build_decoder(DecoderConfig(kind=DecoderKind.pretrained, path=str(path)), None)
+    config = DecoderConfig(kind=DecoderKind.pretrained, path=str(path), attention=attention)
+    decoder = build_decoder(config, None)
+    if attention is not Attention.auto:
+        assert decoder.bare.config._attn_implementation == attention.value
+    tokens = plain.score_tokens(tiny_rendered(3))
+    torch.testing.assert_close(decoder.log_prob(tokens), plain.log_prob(tokens))
 
 
 @pytest.mark.parametrize("train", list(Train))

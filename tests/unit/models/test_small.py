@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import QUERIES, REPLIES, tiny_rendered, tiny_tokenizer
 
-from querier.config import DecoderConfig
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.small import new_small_decoder, train_tokenizer
 
