@@ -1,7 +1,8 @@
 """A text LLM: prompts in, answers out, from any OpenAI-compatible endpoint or from a local folder.
 
-What fails is an `Answer` without a text and with its reason; nothing is made up in its place. Every good answer is kept
-by content, so that a run that was interrupted asks only for what is missing.
+What fails is an `Answer` without a text and with its reason; nothing is made up in its place. What would fail for every
+prompt, as a wrong key, ends at once. Every good answer is kept by content, so that a run that was interrupted asks only
+for what is missing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ VERSION = 1  # raised when a kept answer could differ from a new one
 BYTES_PER_TOKEN = 4  # of English text and, nearly, of Chinese; for estimates only
 LONGEST = 300.0  # seconds that an endpoint may ask to wait
 AGAIN = (408, 409, 429)  # statuses that another try may change, besides those from 500
+HOPELESS = {
+    401: "it wants another key; llm.api_key_env names the environment variable that holds it",
+    403: "the key may not do this; llm.api_key_env names the environment variable that holds it",
+    404: "it knows no such model, or the address is another; see llm.model and llm.base_url",
+}  # statuses that every prompt would get
 SHOWN = 300  # letters of an endpoint's own words in a reason
 
 CUT = "cut at the token limit; raise llm.max_tokens"
@@ -107,6 +113,9 @@ class Llm:
         Args:
             prompts: The texts.
             progress: Called with what is done, how much of it, of how much.
+
+        Raises:
+            InputError: The endpoint refuses the key, the model or the address, or the account is empty.
         """
         found = {prompt: self._kept(prompt) for prompt in dict.fromkeys(prompts)}
         missing = [prompt for prompt, answer in found.items() if answer is None]
@@ -245,7 +254,10 @@ class _Endpoint:
         except openai.APIStatusError as error:
             reason = f"HTTP {error.status_code}: {_short(error)}"
             again = error.status_code in AGAIN or error.status_code >= 500
-            if not again or error.code == "insufficient_quota":
+            hint = "the account is empty" if error.code == "insufficient_quota" else HOPELESS.get(error.status_code)
+            if hint:
+                raise InputError(f"{config.base_url} says {reason}: {hint}. What was answered is kept") from error
+            if not again:
                 return Answer(None, reason)
             return Again(reason, retry_after(error.response.headers, time.time()))
         except ValueError as error:

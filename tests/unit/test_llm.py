@@ -93,9 +93,6 @@ def test_what_does_not_pass_fails_with_its_reason(behaviour: Behaviour, reason: 
     ("behaviour", "reason"),
     [
         (fails(400, "no such setting"), "HTTP 400: "),
-        (fails(401, "bad key"), "HTTP 401: "),
-        (fails(404, "no such model"), "HTTP 404: "),
-        (fails(429, "pay first", code="insufficient_quota"), "HTTP 429: "),
         (says("Half an ans", finish="length"), CUT),
         (says("", finish="content_filter"), FILTERED),
         (says("Verdict: A", finish="content_filter"), FILTERED),
@@ -114,6 +111,24 @@ def test_refusals_and_unfinished_answers_are_failures_at_once(
     assert (answer.error or "").startswith(reason)
     assert calls == 1
     assert not list((tmp_path / "llm").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        (fails(401, "bad key"), r"/v1 says HTTP 401: .*bad key.*llm\.api_key_env"),
+        (fails(403, "not yours"), r"HTTP 403: .*not yours.*llm\.api_key_env"),
+        (fails(404, "no such model"), r"HTTP 404: .*no such model.*llm\.model and llm\.base_url"),
+        (fails(429, "pay first", code="insufficient_quota"), "HTTP 429: .*pay first.*the account is empty"),
+    ],
+)
+def test_what_every_prompt_would_get_ends_at_once(behaviour: Behaviour, reason: str, tmp_path: Path) -> None:
+    with serving(lambda prompt, before: says("yes") if prompt == "0" else behaviour) as served:
+        with pytest.raises(InputError, match=reason):
+            client(served.url, tmp_path, concurrency=1).complete_all([str(number) for number in range(20)])
+        assert len(served.bodies) < 5
+        found = client(served.url, tmp_path, concurrency=1).complete_all(["0"])
+        assert found[0].cached
 
 
 def test_the_endpoint_says_how_long_to_wait(tmp_path: Path) -> None:
