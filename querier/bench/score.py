@@ -107,19 +107,21 @@ def _alternate(
         chunk = rows[start : start + CHUNK].tolist()
         scorer = make_tester(module, requests)
         keys = [scorer.key(row, requests.history_rows(row)) for row in chunk]
-        batches = _batches([requests.matched(row).rendered for row in dict.fromkeys(chunk)], config)
+        rendered = [requests.matched(row).rendered for row in dict.fromkeys(chunk)]
         taken["score"] += _timed(scorer.add, keys)
-        taken["score_bare"] += _timed(_score, decoder, batches)
+        taken["score_bare"] += _timed(_score, decoder, _batches(rendered, config, prompt_only=False))
         taken["answer"] += _timed(_answer, scorer, keys)
-        taken["answer_bare"] += _timed(_generate, decoder, batches)
+        taken["answer_bare"] += _timed(_generate, decoder, _batches(rendered, config, prompt_only=True))
         tell(min(start + CHUNK, dialogues), dialogues)
     return taken
 
 
-def _batches(rendered: Sequence[Rendered], config: Config) -> list[list[Rendered]]:
-    """The same batches of like length that scoring makes."""
+def _batches(rendered: Sequence[Rendered], config: Config, prompt_only: bool) -> list[list[Rendered]]:
+    """The same batches of like length that scoring makes, or answering, which does not know the replies."""
     size = config.evaluation.batch_size
-    ordered = sorted(rendered, key=lambda one: -sum(len(text) for _, text in one.turns) - len(one.reply))
+    reply = [0 if prompt_only else len(one.reply) for one in rendered]
+    length = [sum(len(text) for _, text in one.turns) + said for one, said in zip(rendered, reply, strict=True)]
+    ordered = [rendered[place] for place in sorted(range(len(rendered)), key=lambda place: -length[place])]
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
