@@ -55,7 +55,7 @@ class Progress:
             self._bars = None
             self._tasks.clear()
 
-    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+    def __call__(self, what: str, done: int, total: int, note: str = "", aside: bool = False) -> None:
         """Say how far something is.
 
         Args:
@@ -63,6 +63,7 @@ class Progress:
             done: How much of it.
             total: Of how much.
             note: The latest value of something worth watching.
+            aside: Whether its end is worth a line only where it took long enough for one before.
         """
         if not self._shown:
             return
@@ -73,7 +74,12 @@ class Progress:
                 self._bars.reset(self._tasks[what])  # the same work begins once more, as for the next method
             self._bars.update(self._tasks[what], completed=done, total=total, note=note)
             return
-        self._line(what, done, total, note)
+        if aside and done >= total and what not in self._said:
+            self._begun.pop(what, None)
+        else:
+            self._line(what, done, total, note)
+            if aside and done >= total:
+                del self._said[what], self._begun[what]  # as if it had never been, for the next time
 
     def _line(self, what: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
@@ -118,6 +124,19 @@ class TrainingProgress(lightning.Callback):
             if name in metrics
         ]
         self._progress(self._what, trainer.global_step, steps, ", ".join(shown))
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show a validation that takes long, so that nobody takes it for a halt."""
+        if trainer.is_global_zero:
+            self._progress("validate", batch_idx + 1, int(sum(trainer.num_val_batches)), aside=True)
 
 
 def clock(seconds: float) -> str:

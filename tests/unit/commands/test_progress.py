@@ -18,6 +18,19 @@ def test_without_a_terminal_the_end_is_said_once(caplog: pytest.LogCaptureFixtur
     assert [record.getMessage() for record in caplog.records] == ["read: 5 of 5, 0:00, val 1.0"]
 
 
+def test_a_short_work_aside_is_not_mentioned(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A validation of seconds says nothing, one of minutes how far it is and that it ended, each time anew."""
+    now = [0.0]
+    monkeypatch.setattr("querier.commands.progress.time.monotonic", lambda: now[0])
+    with caplog.at_level(logging.INFO, logger="querier"), Progress(console=Console(file=io.StringIO())) as progress:
+        for step in (1.0, 20.0, 1.0, 20.0):
+            for done in (1, 2, 3):
+                now[0] += step
+                progress("validate", done, 3, aside=True)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["validate: 2 of 3, 0:20, 0:20 left", "validate: 3 of 3, 0:40"] * 2
+
+
 def test_on_a_terminal_there_is_a_bar_with_the_time_that_is_left() -> None:
     out = io.StringIO()
     with Progress(console=Console(file=out, force_terminal=True, width=100)) as progress:
