@@ -121,7 +121,7 @@ def _fitted(config: Config, digests: dict[str, str], progress: Progress) -> Run:
     known = Run(Path(config.output) / f"{config.method}-{run_digest(config, digests[key])}")
     if known.finished and not config.overwrite:
         return known
-    return run_fit(config, progress).run
+    return run_fit(config, progress, validate=False).run  # nothing is chosen by it
 
 
 def _digest(runs: dict[str, list[Run]], evaluation: EvaluationConfig) -> str:

@@ -75,7 +75,7 @@ def run(options: FitOptions) -> float | None:
     return result.metrics.get(options.stopping.monitor)
 
 
-def run_fit(config: Config, progress: Progress | None = None) -> FitResult:
+def run_fit(config: Config, progress: Progress | None = None, validate: bool = True) -> FitResult:
     """Read, prepare, train the base where needed, train, keep the best weights.
 
     The same call goes on with an unfinished run and ends as if it had never stopped.
@@ -83,13 +83,14 @@ def run_fit(config: Config, progress: Progress | None = None) -> FitResult:
     Args:
         config: Everything that the run depends on.
         progress: Where to show it; a bar of its own when None.
+        validate: Whether a method that trains nothing is validated; one that trains always is.
 
     Raises:
         InputError: On bad input, or when the run is finished and `overwrite` is not set.
     """
     if progress is None:
         with Progress(config.trainer.enable_progress_bar is not False) as shown:
-            return run_fit(config, shown)
+            return run_fit(config, shown, validate)
     seconds, begun = {}, time.monotonic()
     corpus = read_corpus(config)
     check_queriers(corpus, config)
@@ -112,7 +113,11 @@ def run_fit(config: Config, progress: Progress | None = None) -> FitResult:
     if not smoke:  # an older run is replaced only now that all that may refuse has been built
         open_run(_ranked(config), corpus.digest)
         trainer.loggers = loggers(config, place)
-    metrics = _train(trainer, module, data, config, place) if trains(config) else _validate(trainer, module, data)
+    metrics: dict[str, float] = {}
+    if trains(config):
+        metrics = _train(trainer, module, data, config, place)
+    elif validate:
+        metrics = _validate(trainer, module, data)
     seconds["fit"] = time.monotonic() - begun
     say_passed_over(module, data)
     counts = next(callback for callback in trainer.callbacks if isinstance(callback, Counts))  # type: ignore[attr-defined]  # set by Lightning
