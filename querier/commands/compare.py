@@ -48,6 +48,7 @@ SHOWN = (
     "swap_accuracy_random",
     "swap_accuracy_cluster",
     "swap_accuracy_contrast",
+    "swap_accuracy_cluster_unnamed",
 )
 
 

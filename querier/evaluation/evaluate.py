@@ -23,12 +23,13 @@ from querier.evaluation.probe import Represent, querier_probes
 from querier.evaluation.results import Record, Result, score_names, summarise
 from querier.evaluation.scoring import Key, Model, Reads, Scorer
 from querier.evaluation.statistics import Value, estimate
-from querier.evaluation.swap import SwapKind, SwapPair, Swaps, SwapSet, outcomes
+from querier.evaluation.swap import SwapKind, SwapPair, Swaps, SwapSet, names_querier, outcomes
 from querier.types import Dialogue, Scored, Split
 
 TIE = 1e-5  # nats per token: less than this is the arithmetic of another batch, not the querier
 COLD = (0, 1, 2, 4, 8, 16)
 SWAPPED = tuple(f"swap_accuracy_{kind.name.lower()}" for kind in SwapKind)
+UNNAMED = "swap_accuracy_cluster_unnamed"  # over the dialogues alone whose reply does not name the querier
 FIRST = ("nll_per_token", "nll_per_byte", "nll_swapped", "nll_swapped_own", "nll_empty", *SWAPPED)
 EMPTY = np.zeros(0, dtype=np.int64)
 
@@ -118,6 +119,7 @@ class _Evaluation:
         records = {row: self._record(row) for row in rows.tolist()}
         for kind, found in sets.items():
             self._add_swaps(records, kind, found)
+        add_unnamed(list(records.values()))
         self._add_replies(records)
         generator = np.random.default_rng([self.config.seed, 101])
         table = list(records.values())
@@ -293,6 +295,18 @@ class _Evaluation:
     def _excluded(self, sets: Mapping[SwapKind, SwapSet], first: int) -> dict[str, dict[str, int]]:
         excluded = {kind.name.lower(): dict(found.excluded) for kind, found in sets.items()}
         return {"main": {"unseen querier without history": first} if first else {}, **excluded}
+
+
+def add_unnamed(records: Sequence[Record]) -> None:
+    """The swap within a cluster once more over replies without the querier's name, where some have it.
+
+    A name is the easiest cue: a decoder that reads who asks knows it without knowing anything of the querier.
+    """
+    named = [names_querier(record["gold"], record["querier"]) for record in records]
+    for record, calls in zip(records, named, strict=True):
+        scores = record["scores"]
+        if any(named) and not calls and SWAPPED[SwapKind.CLUSTER.value] in scores:
+            scores[UNNAMED] = scores[SWAPPED[SwapKind.CLUSTER.value]]
 
 
 def columns(kind: SwapKind) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ The pairs of a dialogue depend on the seed, the swap and the dialogue alone: all
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from querier.data.preparation import Prepared
 from querier.data.requests import Requests
 from querier.data.words import words
 
+NAME = re.compile(r"[^\W\d_]+")
+SHORTEST = 3  # letters of a part of a name; shorter ones are initials and titles
 TRIES = 64  # queriers drawn for one dialogue, until enough of them have a history
 EMPTY = np.zeros(0, dtype=np.int64)
 
@@ -210,3 +213,21 @@ def swap_ceiling(pairs: Sequence[SwapPair], admits: Callable[[int, int], bool]) 
     found = outcomes(pairs, lambda pair: 0.5 if admits(pair.row, pair.querier) else 1.0)
     values = [value for value in found.values() if value is not None]
     return float(np.mean(values)) if values else None
+
+
+def names_querier(text: str, querier: str) -> bool:
+    """Whether a text holds a part of a querier's name: a capitalised word, or a name in a script without capitals.
+
+    Args:
+        text: A reply.
+        querier: The name.
+    """
+    for part in NAME.findall(querier):
+        if part[0].islower():
+            continue
+        caseless = part.lower() == part.upper()
+        if caseless and part in text:
+            return True
+        if not caseless and len(part) >= SHORTEST and re.search(rf"(?<![^\W\d_]){part}(?![^\W\d_])", text):
+            return True
+    return False

@@ -59,6 +59,9 @@ KNOWN = {
         Metric("swap_accuracy_random", "Swap accuracy, random querier", chance=0.5),
         Metric("swap_accuracy_cluster", "Swap accuracy, same cluster", chance=0.5),
         Metric("swap_accuracy_contrast", "Swap accuracy, contrast users", chance=0.5),
+        Metric(
+            "swap_accuracy_cluster_unnamed", "Swap accuracy, same cluster, querier not named in the reply", chance=0.5
+        ),
         Metric("nll_swapped", "NLL, another querier of the cluster", "nats per token", NEITHER),
         Metric("nll_swapped_own", "NLL, true querier, history cut as for the swap", "nats per token", LOWER),
         Metric("nll_empty", "NLL, no history", "nats per token", NEITHER),
@@ -74,7 +77,12 @@ KNOWN = {
         ),
     )
 }
-SWAPS = ("swap_accuracy_random", "swap_accuracy_cluster", "swap_accuracy_contrast")
+SWAPS = (
+    "swap_accuracy_random",
+    "swap_accuracy_cluster",
+    "swap_accuracy_contrast",
+    "swap_accuracy_cluster_unnamed",
+)
 LIKELIHOODS = {
     "nll_per_token": "true querier",
     "nll_swapped_own": "true querier, history cut as for the swap",

@@ -12,7 +12,7 @@ from tiny_court import Blind, Reader, make_prepared, make_requests, style_of
 from querier.config import EvaluationConfig
 from querier.data.requests import Request
 from querier.errors import InputError
-from querier.evaluation.evaluate import Options, check_split, evaluate, sample_rows, wins
+from querier.evaluation.evaluate import Options, add_unnamed, check_split, evaluate, sample_rows, wins
 from querier.evaluation.metrics import embedding_similarity
 from querier.evaluation.results import Result, average_seeds, differences
 from querier.evaluation.scoring import Reads
@@ -68,6 +68,25 @@ def test_the_likelihoods_by_hand(prepared: Any) -> None:
     ]
     assert number(result, "nll_per_token_macro") == pytest.approx(np.mean(by_querier))
     assert len(by_querier) == len(corpus.queriers) == result.counts["queriers"]
+
+
+def test_replies_that_name_the_querier_are_set_apart() -> None:
+    """Of four dialogues one names who asks; the metric stands on the other three, and nowhere without a name."""
+    gold = {"a": "Yes, Ann.", "b": "Yes, Bob.", "c": "Yes.", "d": "Yes."}
+    records = [
+        {"gold": text, "querier": "Ann", "scores": {"swap_accuracy_cluster": value}}
+        for text, value in zip(gold.values(), (1.0, 0.0, 1.0, None), strict=True)
+    ]
+    del records[2]["scores"]["swap_accuracy_cluster"]  # it had no pair
+    add_unnamed(records)
+    assert [row["scores"].get("swap_accuracy_cluster_unnamed", "absent") for row in records] == [
+        "absent",
+        0.0,
+        "absent",
+        None,
+    ]
+    add_unnamed(others := [{**row, "scores": {"swap_accuracy_cluster": 1.0}} for row in records[1:]])
+    assert all(row["scores"] == {"swap_accuracy_cluster": 1.0} for row in others)
 
 
 def test_a_blind_model_ties_everywhere(prepared: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tiny_court import make_prepared, make_requests, style_of
 
 from querier.data.records import Corpus
-from querier.evaluation.swap import SwapKind, SwapPair, Swaps, outcomes, swap_ceiling
+from querier.evaluation.swap import SwapKind, SwapPair, Swaps, names_querier, outcomes, swap_ceiling
 from querier.types import Dialogue, Split, Turn
 
 
@@ -141,3 +141,23 @@ def test_the_ceiling_is_half_where_both_could_have_got_the_reply() -> None:
     pairs = [pair(0, 1), pair(0, 2), pair(1, 3)]
     assert swap_ceiling(pairs, lambda row, querier: (row, querier) == (0, 2)) == pytest.approx(0.875)
     assert swap_ceiling([], lambda row, querier: True) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "querier", "called"),
+    [
+        ("No, Justice Scalia.", "Antonin Scalia", True),
+        ("Antonin, no.", "Antonin Scalia", True),
+        ("I think so, Mr. Roberts--", "John G. Roberts, Jr.", True),
+        ("Scalians say no.", "Antonin Scalia", False),
+        ("J. said so.", "J. Smith", False),
+        ("That will do.", "Will", False),
+        ("Another user said so.", "user_17", False),
+        ("Qui, \u00c9mile?", "\u00c9mile Zola", True),
+        ("\u8001\u767d\uff0c\u4f60\u597d", "\u8001\u767d", True),
+        ("\u4f60\u597d", "\u8001\u767d", False),
+        ("Yes.", "", False),
+    ],
+)
+def test_who_is_called_by_name(text: str, querier: str, called: bool) -> None:
+    assert names_querier(text, querier) is called
