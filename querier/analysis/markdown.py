@@ -75,8 +75,9 @@ def comparison(found: dict[str, Any], metrics: Sequence[str]) -> list[str]:
     counts = ", ".join(f"{name.replace('_', ' ')} {value['n']}" for name, value in n.items())
     failed = sum(value["n_failed"] for values in found["methods"].values() for value in values.values())
     queriers = max(value["queriers"] for value in n.values())
-    note = f"{_seeds(seeds)}, Δ to `{found['baseline']}`; dialogues: {counts}; {queriers} queriers; n_failed {failed}."
-    return [*lines, "", note]
+    shown = f"{found['decoder']} decoder" if found["decoder"] == "small" else found["decoder"]
+    note = f"{shown}, {_seeds(seeds)}, Δ to `{found['baseline']}`; dialogues: {counts}; {queriers} queriers"
+    return [*lines, "", f"{note}; n_failed {failed}."]
 
 
 def demo(found: dict[str, Any], _: Sequence[str]) -> list[str]:

@@ -26,19 +26,23 @@ def value(number: float, **changes: Any) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, difference: dict[str, Any]) -> None:
+def write(folder: Path, difference: dict[str, Any], decoder: str = "small") -> None:
     found = {
         "baseline": "ft",
         "seeds": [0, 1, 2],
+        "decoder": decoder,
         "methods": {"ft": {"rouge_l": value(0.5)}, "querier": {"rouge_l": value(0.75)}},
         "differences": {"querier": {"rouge_l": difference}},
     }
     (folder / "r.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-@pytest.mark.parametrize(("sure", "mark"), [(True, "*"), (False, "")])
-def test_a_comparison(tmp_path: Path, sure: bool, mark: str) -> None:
-    write(tmp_path, {"value": 0.25, "low": 0.1, "high": 0.4, "sure": sure})
+@pytest.mark.parametrize(
+    ("sure", "mark", "decoder", "shown"),
+    [(True, "*", "small", "small decoder"), (False, "", "small", "small decoder"), (True, "*", "SmolLM2", "SmolLM2")],
+)
+def test_a_comparison(tmp_path: Path, sure: bool, mark: str, decoder: str, shown: str) -> None:
+    write(tmp_path, {"value": 0.25, "low": 0.1, "high": 0.4, "sure": sure}, decoder)
     filled = fill("before\n<!-- comparison r.json rouge_l -->\nold\n<!-- end -->\nafter\n", tmp_path)
     assert filled.splitlines() == [
         "before",
@@ -48,7 +52,7 @@ def test_a_comparison(tmp_path: Path, sure: bool, mark: str) -> None:
         "| `ft` | .500 [.400, .600] |",
         f"| `querier` | .750 [.650, .850] Δ +.250{mark} |",
         "",
-        "3 seeds, Δ to `ft`; dialogues: rouge l 50; 9 queriers; n_failed 2.",
+        f"{shown}, 3 seeds, Δ to `ft`; dialogues: rouge l 50; 9 queriers; n_failed 2.",
         "<!-- end -->",
         "after",
     ]
