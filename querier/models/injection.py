@@ -11,7 +11,7 @@ the earlier tokens took from it, but a model whose layers all slide forgets it i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -49,25 +49,37 @@ def _adder(shift: Tensor) -> Any:
 
 
 @contextmanager
-def only(door: nn.Module, rows: Tensor, columns: Tensor) -> Iterator[None]:
+def only(door: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
     """Let only some positions into the output layer, inside the block; the logits come out as (1, n, vocabulary).
 
-    The model's own forward runs, so whatever it does to hidden states or logits around that layer is kept.
+    The model's own forward runs, so whatever it does to hidden states or logits around that layer is kept. Outside of
+    training the layer computes in its weights' own precision, in mixed precision too: logits that are rounded to eight
+    bits would hide small differences between two readings of one reply.
 
     Args:
         door: The output layer.
         rows: Rows of the positions, (n,) int64.
         columns: Places of the positions in the sequence, (n,) int64.
     """
+    own = door.weight.dtype
+    exact = ExitStack()
 
     def choose(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][rows, columns][None], *inputs[1:])
+        chosen = inputs[0][rows, columns][None]
+        if not torch.is_grad_enabled():
+            chosen = chosen.to(own)
+            exact.enter_context(torch.autocast(chosen.device.type, enabled=False))
+        return (chosen, *inputs[1:])
 
-    handle = door.register_forward_pre_hook(choose)
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        exact.close()
+
+    handles = [door.register_forward_pre_hook(choose), door.register_forward_hook(leave, always_call=True)]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def virtual_tokens(conditioning: Conditioning | None) -> int:

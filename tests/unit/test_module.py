@@ -267,6 +267,24 @@ def test_a_run_is_judged_in_the_precision_that_it_was_trained_in(prepared: Prepa
     assert full != scores
 
 
+def test_in_mixed_precision_logits_are_exact_outside_of_training(prepared: Prepared) -> None:
+    """The output layer takes rounded hidden states, and adds no rounding of its own but in a training step."""
+    config = config_of(trainer={"precision": "bf16-mixed"})
+    module, requests = small_module(prepared, config).eval(), matched(prepared, config)
+    head, seen = module.decoder.bare.get_output_embeddings(), []
+    handle = head.register_forward_hook(lambda _, given, output: seen.append((given[0].detach(), output.detach())))
+    module.score(requests, len(requests))
+    module.generate(requests, 2)
+    for given, output in seen:
+        torch.testing.assert_close(output, torch.nn.functional.linear(given, head.weight), rtol=0, atol=0)
+    tokens = module.decoder.score_tokens([one.rendered for one in requests])
+    with torch.autocast("cpu", torch.bfloat16):
+        module.decoder.log_prob(tokens)
+        assert torch.is_autocast_enabled("cpu")
+    assert seen[-1][1].dtype == torch.bfloat16
+    handle.remove()
+
+
 def test_without_conditioning_it_is_the_bare_decoder(prepared: Prepared) -> None:
     config = config_of(conditioning={"kind": "none"})
     module = small_module(prepared, config).eval()
