@@ -246,7 +246,9 @@ def _first(*values: Any) -> Any:
 
 
 def _of_method(method: str, values: Any) -> Any:
-    """What an experiment says for each method, e.g. `${of_method:${method},{ft: 1e-3, querier: 5e-4}}`."""
+    """What an experiment says for each method, e.g. `${of_method:${method},{ft: 1e-3, other: 5e-4}}`."""
+    if method not in values and "other" in values:
+        return values["other"]
     if method not in values:
         raise InputError(f"this experiment has values for {', '.join(values)}, not for method={method}")
     return values[method]

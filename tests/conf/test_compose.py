@@ -40,6 +40,12 @@ def test_every_root_file_is_a_command() -> None:
     assert {path.stem for path in CONF.glob("*.yaml")} == {*OPTIONS, "groups"}  # the groups are what they share
 
 
+@pytest.mark.parametrize(("method", "wanted"), [("qar", None), ("ft", 8), ("querier", 8)])
+def test_an_experiment_may_say_one_thing_for_all_methods_but_some(method: str, wanted: int | None) -> None:
+    options = compose("fit", ["experiment=scotus_smollm2", f"method={method}"])
+    assert options.decoder.rows_at_once == wanted
+
+
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_its_values_arrive(group: str, choice: str) -> None:
     options = compose("compare" if group == "table" else "fit", [f"{group}={choice}", *needed(choice)])
