@@ -14,6 +14,7 @@ def test_some_metrics_are_kept(tmp_path: Path) -> None:
     found = {
         "baseline": "ft",
         "seeds": [0],
+        "decoder": "small",
         "settings": {"draws": 2},
         "methods": {"ft": both, "querier": both},
         "differences": {"querier": {"rouge_l": {**value, "sure": False}}},
