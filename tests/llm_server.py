@@ -14,6 +14,7 @@ Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
+    handler.leave()  # before the first byte: who reads the answer may ask again before this thread goes on
     handler.send_response(status)
     headers = {"Content-Type": "application/json", "Content-Length": str(length or len(body)), **headers}
     for name, value in headers.items():
@@ -68,7 +69,7 @@ class Served:
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.most = 0
-        self._now = 0
+        self._inside: set[BaseHTTPRequestHandler] = set()
         self._lock = threading.Lock()
 
     @property
@@ -82,15 +83,18 @@ class Served:
             before = self.prompts.count(prompt)
             self.bodies.append(body)
             self.keys.append(handler.headers.get("Authorization", ""))
-            self._now += 1
-            self.most = max(self.most, self._now)
+            self._inside.add(handler)
+            self.most = max(self.most, len(self._inside))
         try:
             self.decide(prompt, before)(handler)
         except (BrokenPipeError, ConnectionResetError):
             pass  # who asked has given up
         finally:
-            with self._lock:
-                self._now -= 1
+            self.leave(handler)
+
+    def leave(self, handler: BaseHTTPRequestHandler) -> None:
+        with self._lock:
+            self._inside.discard(handler)
 
 
 @contextmanager
@@ -101,6 +105,9 @@ def serving(decide: Callable[[str, int], Behaviour]) -> Iterator[Served]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             served.handle(self)
+
+        def leave(self) -> None:
+            served.leave(self)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
