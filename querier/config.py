@@ -32,7 +32,7 @@ from querier.qar_config import QarConfig
 from querier.trainer_config import TrainerConfig
 
 STRONGEST = 10.0  # times what was trained: how far `strength` may exaggerate
-SWAPS = ("random", "cluster", "contrast")  # where the other querier of a swap comes from
+SWAPS = ("random", "cluster", "contrast", "matched")  # where the other querier of a swap comes from
 MONITORED = ("val/nll_per_byte", "val/nll_per_token")  # what a validation logs
 
 
@@ -69,6 +69,7 @@ class TowersConfig:
     history: int = 32  # H, items at most
     neighbours: int = 8  # N
     rank: int = 128  # directions kept of the centred item vectors
+    stylometry: bool = True  # whether items also carry how their replies are written, as counts
     feature_dropout: float = 0.1
     history_dropout: float = 0.3  # share of rows that read a random number of items in training
     shift_dropout: float = 0.2  # share of rows whose latents are not shifted by the query
@@ -131,6 +132,8 @@ class LossConfig:
     swap_margin: float = 0.1  # nats per token
     swap_form: SwapForm = SwapForm.hinge
     push_away: bool = False  # let the gradient flow through the swapped term too
+    echo: float = 0.2
+    echo_fraction: float = 0.25  # share of rows that read a noisy echo of their reply instead of a history
     temperature: float = 0.1
     second_view: bool = True
     within_clusters: bool = True
@@ -138,9 +141,10 @@ class LossConfig:
     sparsity: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("specific", "general", "swap", "swap_margin", "autoencoder", "sparsity"):
+        for name in ("specific", "general", "swap", "echo", "swap_margin", "autoencoder", "sparsity"):
             check_range(f"loss.{name}", getattr(self, name), 0.0)
-        check_range("loss.swap_fraction", self.swap_fraction, 0.0, 1.0)
+        for name in ("swap_fraction", "echo_fraction"):
+            check_range(f"loss.{name}", getattr(self, name), 0.0, 1.0)
         check_range("loss.temperature", self.temperature, 0.01, 1.0, "typical values are 0.02 to 0.2")
 
 
@@ -181,6 +185,7 @@ class ConditioningConfig:
     gain: float = 13.0  # of the residual shift: in RMS of the hidden states, over all layers
     model: Model = Model.towers
     faithful: bool = False  # a published method as published, with the faults that its module lists
+    expectation: bool = True  # with a residual shift, whether the decoder is also told what style to expect
 
     def __post_init__(self) -> None:
         check_range("conditioning.rank", self.rank, 1)
@@ -190,6 +195,11 @@ class ConditioningConfig:
     def towers(self) -> bool:
         """Whether there are towers, which give vectors of queriers."""
         return self.kind is not Kind.none and self.model is Model.towers
+
+    @property
+    def expects(self) -> bool:
+        """Whether the decoder is told what style a history lets one expect."""
+        return self.towers and self.kind is Kind.residual and self.expectation
 
 
 @dataclass
@@ -252,7 +262,7 @@ class EvaluationConfig:
     """How a run is judged (design 7)."""
 
     split: str = "test"
-    swaps: list[str] = field(default_factory=lambda: list(SWAPS))  # which of them
+    swaps: list[str] = field(default_factory=lambda: list(SWAPS[:3]))  # which of them
     draws: int = 4  # of each swap
     generate: int = 300  # rows with a generated reply, of seen and of unseen queriers each; 0 for none
     limit: int | None = None  # a seeded sample of so many rows

@@ -52,7 +52,12 @@ class QuerierModule(lightning.LightningModule):
         sums: dict[str, Sum] = {}
         if self.conditioner is not None:
             sums = self.conditioner.auxiliary_losses(batch, Outputs(log_prob, step.kept))
-        sums["lm"] = lm_loss(log_prob, reply_mask(log_prob, batch.tokens))
+        mask = reply_mask(log_prob, batch.tokens)
+        if batch.echo is not None:
+            echo = torch.zeros_like(mask).index_fill(0, batch.echo.index, True)
+            sums["echo"] = lm_loss(log_prob, mask & echo)
+            mask = mask & ~echo
+        sums["lm"] = lm_loss(log_prob, mask)
         if batch.swap is not None and step.swapped is not None:
             sums["swap"] = self._swap(batch, log_prob, step.swapped)
         return combine(sums, self._weights())

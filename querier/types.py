@@ -1,7 +1,8 @@
 """The records, batches and protocols that every part of the library shares.
 
 Axis letters, used in every docstring: B examples, V views, H history items, N neighbours, K contrast users,
-L tokens, E text-embedding size, D tower width, T virtual tokens, Q queriers, C clusters, W decoder width.
+L tokens, E text-embedding size, S stylometric features, D tower width, T virtual tokens, Q queriers, C clusters,
+W decoder width.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 Moved = TypeVar("Moved")
+
+STYLE = 19  # S
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Items:
     Args:
         inputs: Embeddings of what was asked, (..., H, E) float32.
         outputs: Embeddings of what was answered, (..., H, E) float32.
+        style: Stylometry of what was answered, (..., H, S) float32.
         cluster: Cluster of each item's query, (..., H) int64.
         rank: Place from the newest, 0 first, (..., H) int64.
         same_responder: Whether this dialogue's responder answered, (..., H) bool.
@@ -88,6 +92,7 @@ class Items:
 
     inputs: Tensor
     outputs: Tensor
+    style: Tensor
     cluster: Tensor
     rank: Tensor
     same_responder: Tensor
@@ -151,6 +156,7 @@ class Batch:
         contrastive: Views, contrast users and pair masks; None where no contrastive loss is computed.
         swap: Rows and histories of the swap loss; None where it is not computed.
         asked: Texts of the queries, B of them, for a sentence encoder that is trained; else empty.
+        echo: Rows that read the style of their own reply; None where none does, as at all times outside training.
     """
 
     rows: Tensor
@@ -164,6 +170,7 @@ class Batch:
     contrastive: Contrastive | None = None
     swap: Swap | None = None
     asked: tuple[str, ...] = ()
+    echo: Echo | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -211,6 +218,23 @@ class Swap:
 
     index: Tensor
     history: Items
+
+
+@dataclass
+class Echo:
+    """Rows of the batch that read, instead of a history, the style of their own reply under noise; in training alone.
+
+    Args:
+        index: Places in the batch, (R,) int64.
+        style: Stylometry of their replies, (R, S).
+        reliability: Share of the variance that is not noise, (R,).
+        noise: Standard normal, (R, S).
+    """
+
+    index: Tensor
+    style: Tensor
+    reliability: Tensor
+    noise: Tensor
 
 
 @dataclass(frozen=True)

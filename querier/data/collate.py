@@ -16,6 +16,7 @@ from querier.choices import Contrast, Train
 from querier.config import Config
 from querier.data.compared import Beside, with_others
 from querier.data.counterparts import Counterparts
+from querier.data.echoes import draw_echo, echoed
 from querier.data.history import check_no_leak
 from querier.data.preparation import Prepared
 from querier.data.requests import Past, Request, Requests
@@ -29,7 +30,7 @@ from querier.data.views import (
     pad_rows,
     scene_places,
 )
-from querier.types import Batch, Contrastive, Items, Rendered, Split, Swap, Tokens
+from querier.types import STYLE, Batch, Contrastive, Items, Rendered, Split, Swap, Tokens
 
 ScoreTokens = Callable[[Sequence[Rendered]], Tokens]
 """Turns rendered dialogues into prompt and reply tokens."""
@@ -43,7 +44,7 @@ ROUNDING = 1e-3  # of cosines of fp16 vectors
 TRIES = 8  # draws for each of the anchor's own other queries
 
 # What a draw is for; part of its seed.
-DROPOUT, NAME, VIEWS, NEIGHBOUR_VIEWS, USERS, OWN, SWAP, SWAP_ROWS = range(8)
+DROPOUT, NAME, VIEWS, NEIGHBOUR_VIEWS, USERS, OWN, SWAP, SWAP_ROWS, ECHO = range(9)
 
 
 def collate(requests: Sequence[Request], tokens: Tokens, limit: int) -> Batch:
@@ -72,19 +73,21 @@ def pad(pasts: Sequence[Past], limit: int | None = None) -> Items:
     lengths = [len(past) if limit is None else min(len(past), limit) for past in pasts]
     shape = (len(pasts), max([1, *lengths]))
     size = pasts[0].inputs.shape[-1]
-    inputs = np.zeros((*shape, size), dtype=np.float32)
-    outputs = np.zeros((*shape, size), dtype=np.float32)
+    inputs, outputs = np.zeros((2, *shape, size), dtype=np.float32)
+    style = np.zeros((*shape, STYLE), dtype=np.float32)
     cluster = np.zeros(shape, dtype=np.int64)
     same = np.zeros(shape, dtype=bool)
     for place, (past, length) in enumerate(zip(pasts, lengths, strict=True)):
         inputs[place, :length] = past.inputs[:length]
         outputs[place, :length] = past.outputs[:length]
+        style[place, :length] = past.style[:length]
         cluster[place, :length] = past.cluster[:length]
         same[place, :length] = past.same_responder[:length]
     ranks = np.broadcast_to(np.arange(shape[1]), shape).copy()
     items = Items(
         inputs=torch.from_numpy(inputs),
         outputs=torch.from_numpy(outputs),
+        style=torch.from_numpy(style),
         cluster=torch.from_numpy(cluster),
         rank=torch.from_numpy(ranks),
         same_responder=torch.from_numpy(same),
@@ -103,13 +106,13 @@ def gather_items(prepared: Prepared, rows: np.ndarray, responder: np.ndarray) ->
     """
     stands = rows >= 0
     known = np.where(stands, rows, 0)
-    inputs, outputs = prepared.queries(known), prepared.replies(known)
-    inputs[~stands] = 0.0
-    outputs[~stands] = 0.0
+    inputs, outputs, style = prepared.queries(known), prepared.replies(known), prepared.styles(known)
+    for values in (inputs, outputs, style):
+        values[~stands] = 0.0
     cluster = np.where(stands, prepared.cluster[known], 0).astype(np.int64)
     same = stands & (prepared.corpus.responder[known] == responder[..., None])
     ranks = np.broadcast_to(np.arange(rows.shape[-1]), rows.shape).copy()
-    return Items(*(torch.from_numpy(array) for array in (inputs, outputs, cluster, ranks, same, stands)))
+    return Items(*(torch.from_numpy(array) for array in (inputs, outputs, style, cluster, ranks, same, stands)))
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,8 @@ class TrainingBatches:
         self.specific = parts and config.loss.specific > 0
         self.general = parts and config.loss.general > 0 and config.towers.general
         self.swap = parts and config.loss.swap > 0 and config.loss.swap_fraction > 0
+        echoes = parts and config.conditioning.expects and config.loss.echo > 0
+        self.echo_share = config.loss.echo_fraction if echoes else 0.0
         self.reads_queries = parts and config.encoder.train is not Train.frozen
         self.skipped = 0  # rows passed over by the swap loss
         self.counterparts = Counterparts(self.prepared, requests.histories, config)
@@ -183,6 +188,8 @@ class TrainingBatches:
             batch.contrastive = self._contrastive(plan, batch)
         if self.swap:
             batch.swap = self._swap(plan)
+        if self.echo_share:
+            batch.echo = draw_echo(prepared, (*key, ECHO), rows, part, self.echo_share)
         return batch
 
     def _plan(self, rows: np.ndarray, part: slice, key: Key) -> _Plan:
@@ -339,9 +346,12 @@ class TrainingBatches:
         wanted = int(np.ceil(self.config.loss.swap_fraction * len(rows)))
         draws = np.random.default_rng([*plan.key, SWAP]).random((len(rows), 2, self.config.contrast.k))
         chosen: dict[int, np.ndarray] = {}
+        echo = echoed((*plan.key, ECHO), len(rows), self.echo_share)
         for place in np.random.default_rng([*plan.key, SWAP_ROWS]).permutation(len(rows)).tolist():
             if len(chosen) == wanted:
                 break
+            if echo[place]:
+                continue
             count = int((self._histories(rows, slice(place, place + 1), plan.key) >= 0).sum())
             swapped = self._swapped(int(rows[place]), count, draws[place]) if count else None
             if swapped is None:

@@ -21,6 +21,7 @@ from querier.choices import Pool
 from querier.config import Config, to_plain
 from querier.data.embeddings import EmbeddingStore, Progress, locked, open_matrix, rows_digest
 from querier.data.records import Corpus
+from querier.data.stylometry import stylometries
 from querier.errors import InputError
 from querier.files import atomic_folder
 from querier.neighbours.clusters import Clusters, fit_clusters
@@ -28,7 +29,7 @@ from querier.neighbours.contrast_users import ContrastUsers, Rows, find_contrast
 from querier.neighbours.index import PoolIndex
 from querier.types import EncodeTexts, Split
 
-FORMAT = 1  # raised when older folders can no longer be read
+FORMAT = 2  # raised when older folders can no longer be read
 NEAR = 5  # nearest queries that may be mutual neighbours
 ASKED = (Split.TRAIN, Split.VALIDATION, Split.TEST)  # what is trained on or scored, and so needs neighbours
 
@@ -42,6 +43,7 @@ class Prepared:
         matrix: Vectors of all texts, memory-mapped, (M, E) float16.
         query_row: Row of each dialogue's query in `matrix`, (N,) int64.
         reply_row: Row of each dialogue's reply, (N,) int64.
+        style: Stylometry of each dialogue's reply, (N, S) float32.
         clusters: Fitted on the pool's queries.
         cluster: Cluster of each query, (N,) int64.
         far: Whether a query lies beyond what the pool knows, (N,) bool.
@@ -61,6 +63,7 @@ class Prepared:
     matrix: np.ndarray
     query_row: np.ndarray
     reply_row: np.ndarray
+    style: np.ndarray
     clusters: Clusters
     cluster: np.ndarray
     far: np.ndarray
@@ -86,6 +89,10 @@ class Prepared:
     def replies(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Vectors of the dialogues' replies, (n, E) float32."""
         return np.asarray(self.matrix[self.reply_row[rows]], dtype=np.float32)
+
+    def styles(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Stylometry of the dialogues' replies, (n, S) float32."""
+        return np.asarray(self.style[rows], dtype=np.float32)
 
     def nearest(
         self,
@@ -144,6 +151,7 @@ class Prepared:
             matrix=open_matrix(embeddings, meta["size"]),
             query_row=np.asarray(arrays["query_row"]),
             reply_row=np.asarray(arrays["reply_row"]),
+            style=arrays["style"],
             clusters=Clusters(np.array(arrays["centroids"]), meta["threshold"], notes=meta["cluster_notes"]),
             cluster=np.asarray(arrays["cluster"]),
             far=np.asarray(arrays["far"]),
@@ -236,6 +244,7 @@ class _Work:
         arrays = {
             "query_row": self.query_row,
             "reply_row": self.reply_row,
+            "style": stylometries(self.corpus.replies()),
             "centroids": clusters.centroids,
             "cluster": cluster,
             "far": far,

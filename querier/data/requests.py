@@ -22,11 +22,12 @@ from querier.config import Config
 from querier.data.compared import Beside, ItemContrast, compares, marks_of, nobody
 from querier.data.history import Histories, check_no_leak
 from querier.data.preparation import Prepared
+from querier.data.stylometry import stylometries
+from querier.data.words import REMEMBERED
 from querier.errors import Unanswered
 from querier.types import Dialogue, EncodeTexts, Rendered, Turn
 
 PERMUTE = 17  # marks the draws of the permuted control
-REMEMBERED = 2**16  # dialogues whose texts are kept, so that a history that is read again costs nothing
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ class Past:
     Args:
         inputs: Embeddings of what was asked, (n, E) float32.
         outputs: Embeddings of what was answered, (n, E) float32.
+        style: Stylometry of what was answered, (n, S) float32.
         cluster: Cluster of each query, (n,) int64.
         same_responder: Whether the reader's responder answered, (n,) bool.
         beside: What contrast users were answered; None where the method does not compare.
@@ -130,6 +132,7 @@ class Past:
 
     inputs: np.ndarray
     outputs: np.ndarray
+    style: np.ndarray
     cluster: np.ndarray
     same_responder: np.ndarray
     beside: Beside | None = None
@@ -333,6 +336,7 @@ def outside_request(
     past = Past(
         inputs=asked[1:],
         outputs=vectors[1 + len(newest) :],
+        style=stylometries([item.reply for item in newest]),
         cluster=cluster[1:],
         same_responder=np.array([item.responder in (None, answers) for item in newest], dtype=bool),
     )
@@ -341,9 +345,8 @@ def outside_request(
         rows = np.array([item.row for item in newest], dtype=np.int64)
         past.beside = nobody(past.outputs) if contrast is None else contrast.outside(number, rows, past.outputs)
     marks = () if past.beside is None else marks_of(past.beside.stands, config)
-    name = querier or ""
-    said = (*turns, Turn(name, query), Turn(answers, ""))
-    dialogue = Dialogue(id="", querier=name, responder=answers, turns=said, time=0, scene="")
+    said = (*turns, Turn(querier or "", query), Turn(answers, ""))
+    dialogue = Dialogue(id="", querier=querier or "", responder=answers, turns=said, time=0, scene="")
     reading = Reading(dialogue, history=newest, vectors=lambda: (vectors[0], asked[1:]), querier=number, marks=marks)
     return Request(
         rendered=render(reading),
@@ -362,6 +365,7 @@ def gather_past(prepared: Prepared, rows: np.ndarray, responder: int) -> Past:
     return Past(
         inputs=prepared.queries(rows),
         outputs=prepared.replies(rows),
+        style=prepared.styles(rows),
         cluster=np.asarray(prepared.cluster[rows], dtype=np.int64),
         same_responder=np.asarray(prepared.corpus.responder[rows] == responder),
     )
@@ -373,7 +377,7 @@ def _outside_neighbours(
     """Pool dialogues nearest to a new query; none without a corpus."""
     if prepared is None or not config.towers.neighbours:
         none = np.zeros((0, len(query)), dtype=np.float32)
-        return Past(none, none, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
+        return Past(none, none, stylometries([]), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
     rows = np.asarray(prepared.nearest(query, querier, None), dtype=np.int64)[: config.towers.neighbours]
     return gather_past(prepared, rows, _number(prepared.corpus.responders, responder))
 

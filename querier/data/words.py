@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+REMEMBERED = 2**16  # texts of which something is kept, so that a history that is read again costs nothing
+
 _CJK = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 _CHARACTER = re.compile(f"([{_CJK}])")
 _ASCII = re.compile(r"[a-z0-9]+")

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from querier.data.requests import Exchange
-from querier.methods.manners import CERTAIN, FUNCTION_WORDS, SAID, SHOWN, certainty, counts, formality, traits
+from querier.data.stylometry import formality, traits
+from querier.methods.manners import CERTAIN, FUNCTION_WORDS, SAID, SHOWN, certainty, counts
 
 AXES = ("writing", "emotion", "semantics")
 MEASURED = 7  # traits of a reply: six of `manners.traits`, and formality

@@ -32,7 +32,8 @@ from querier.config import PromptConfig
 from querier.data.compared import users_of
 from querier.data.history import check_no_leak
 from querier.data.preparation import Prepared
-from querier.data.requests import REMEMBERED, Exchange, Reading
+from querier.data.requests import Exchange, Reading
+from querier.data.words import REMEMBERED
 from querier.errors import InputError, Unanswered
 from querier.llm import Completes
 from querier.methods.differences import AXES, Contrasted, Differences, count_differences, spread, told

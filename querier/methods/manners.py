@@ -9,15 +9,14 @@ References:
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from querier.data.requests import REMEMBERED
-from querier.data.words import words
+from querier.data.stylometry import traits
+from querier.data.words import REMEMBERED, words
 
 STANDS_OUT = 0.75  # standard deviations; where half of the people are of one kind, each is at most 1 from the mean
 CERTAIN = 1.96  # standard errors of a word's log-odds
@@ -25,35 +24,10 @@ SAID = 2  # times that a word must have been said
 SHOWN = 3  # words
 PRIOR = 100.0  # words that the others' usage counts for
 
-PAUSE = re.compile(r"\.\.\.|…|—|–| - |--")
-POLITE = frozenset("please thanks thank sorry kindly pardon welcome appreciate grateful regards 请 谢 您".split())
-GLAD = frozenset(
-    "amazing awesome beautiful best brilliant cheerful dear delighted enjoy excellent excited fantastic fine friend "
-    "fun glad good gorgeous great happy hope hurray joy kind love lovely marvellous nice perfect pleasant pleased "
-    "pleasure pretty proud super sweet terrific warm well wonderful yay yes 好 爱 喜 乐".split()
-)
-GLUM = frozenset(
-    "afraid angry annoyed annoying awful bad boring broken cruel damn dead dreadful dull fail failed fault hate "
-    "horrible hurt idiot ill lonely lost mad miserable mess nasty pain poor problem sad scared shame sick stupid "
-    "terrible trouble ugly unhappy upset useless weird worried worse worst wrong 坏 恨 哭 怒".split()
-)
 FUNCTION_WORDS = frozenset(  # they tell of grammar more than of a person
     "a an and are as at be been but by can could did do does for from had has have he her his how i if in into is it "
     "its me my no not of on or our she so than that the their them there they this to up was we were what when where "
     "which who why will with would you your".split()
-)
-
-CONTRACTION = re.compile(
-    r"\b(?:\w+(?:n['’]t|['’](?:m|re|ve|ll|d))|(?:he|here|it|let|she|that|there|what|who)['’]s)\b", re.IGNORECASE
-)
-INFORMAL = frozenset(
-    "awesome bit bucks bunch cool crap damn dude folks gonna gotta guess guys haha hey hi kid kids kinda lol lot lots "
-    "ok okay pretty sorta stuff super sure thing things wanna wow yay yeah yep yup".split()
-)
-FORMAL = frozenset(
-    "accordingly additionally albeit although approximately consequently considerable despite due furthermore hence "
-    "however indeed merely moreover nevertheless nonetheless obtain overall particularly purchase purchased regarding "
-    "require required respectively shall subsequently sufficient therefore thus upon whereas whilst whom".split()
 )
 
 # Of each trait what is said where there is much of it, and where there is little.
@@ -65,23 +39,6 @@ TRAITS = (
     ("many polite words", "few polite words"),
     ("a glad tone", "a glum tone"),
 )
-
-
-@lru_cache(maxsize=REMEMBERED)
-def traits(text: str) -> np.ndarray:
-    """Words of a text on a logarithmic scale, then 1 or 0 for each mark and politeness, and the mood, −1 to 1; (6,)."""
-    said = words(text)
-    mood = sum((word in GLAD) - (word in GLUM) for word in said)
-    marks = ("!" in text or "！" in text, "?" in text or "？" in text, PAUSE.search(text) is not None)
-    polite = any(word in POLITE for word in said)
-    return np.array([np.log1p(len(said)), *marks, polite, np.sign(mood)], dtype=float)
-
-
-@lru_cache(maxsize=REMEMBERED)
-def formality(text: str) -> float:
-    """1 where formal words outnumber informal ones and contractions, −1 the other way round, else 0; English alone."""
-    score = sum((word in FORMAL) - (word in INFORMAL) for word in words(text)) - len(CONTRACTION.findall(text))
-    return float(np.sign(score))
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -64,4 +64,5 @@ def fit_conditioner(conditioner: Conditioner, prepared: Prepared) -> None:
     pool = prepared.corpus.rows_in(Split.TRAIN)
     if not len(pool):
         raise InputError("the training split holds no dialogue; loosen data.unseen, data.responders or data.split")
-    conditioner.fit(prepared.queries(pool), prepared.replies(pool), np.asarray(prepared.cluster)[pool])
+    cluster, querier = (np.asarray(column)[pool] for column in (prepared.cluster, prepared.corpus.querier))
+    conditioner.fit(prepared.queries(pool), prepared.replies(pool), prepared.styles(pool), cluster, querier)

@@ -26,8 +26,8 @@ from querier.choices import Retrieval, Source
 from querier.config import PromptConfig
 from querier.data.history import check_no_leak
 from querier.data.preparation import Prepared
-from querier.data.requests import REMEMBERED, Exchange, Reading
-from querier.data.words import words
+from querier.data.requests import Exchange, Reading
+from querier.data.words import REMEMBERED, words
 from querier.errors import InputError
 from querier.types import Split
 

@@ -102,8 +102,18 @@ class Conditioner(nn.Module, ABC):
     def detach(self) -> None:
         """Undo `attach`: the decoder is bit-identical to what it was."""
 
-    def fit(self, queries: np.ndarray, replies: np.ndarray, cluster: np.ndarray) -> None:
-        """Take what is fitted and not trained from the pool: vectors (P, E) twice and clusters (P,)."""
+    def fit(
+        self, queries: np.ndarray, replies: np.ndarray, style: np.ndarray, cluster: np.ndarray, querier: np.ndarray
+    ) -> None:
+        """Take what is fitted and not trained from the pool.
+
+        Args:
+            queries: Embeddings of what was asked, (P, E).
+            replies: Embeddings of what was answered, (P, E).
+            style: Stylometry of what was answered, (P, S).
+            cluster: Of each query, (P,).
+            querier: Who asked, (P,).
+        """
 
     def embed(self, history: Items) -> Tensor:
         """One query-free vector of each querier, (B, D).

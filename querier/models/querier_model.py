@@ -17,12 +17,13 @@ from querier.config import Config
 from querier.losses import Sum, general_loss, specific_loss
 from querier.models.conditioner import Conditioner, Outputs, Step
 from querier.models.conditioning import build_head
+from querier.models.expectation import Expectation
 from querier.models.fusion import build_fusion
 from querier.models.geometry import Geometry
 from querier.models.heads import ViewHeads
 from querier.models.query_encoder import QueryEncoder
 from querier.models.towers import ItemEncoder, PlainItemEncoder, Shrinkage, Tower
-from querier.types import Batch, Conditioning, Contrastive, Items
+from querier.types import Batch, Conditioning, Contrastive, Echo, Items
 
 
 class QuerierModel(Conditioner):
@@ -40,7 +41,7 @@ class QuerierModel(Conditioner):
         super().__init__()
         towers = config.towers
         self.loss = config.loss
-        self.weights = {"specific": self.loss.specific, "general": self.loss.general, "swap": self.loss.swap}
+        self.weights = {name: getattr(self.loss, name) for name in ("specific", "general", "swap", "echo")}
         if config.encoder.train is not Train.frozen:
             self.encoder = QueryEncoder(config.encoder, config.seed)
         self.items = ItemEncoder(clusters, size, towers)
@@ -65,11 +66,20 @@ class QuerierModel(Conditioner):
             config.conditioning.gain,
         )
         self.kind: Kind = config.conditioning.kind
+        self.expectation: Expectation | None = None
+        if config.conditioning.expects:
+            self.expectation = Expectation(clusters, geometry, config.conditioning.gain)
 
-    def fit(self, queries: np.ndarray, replies: np.ndarray, cluster: np.ndarray) -> None:
-        """Take the cluster means and directions of the history items from the pool."""
+    def fit(
+        self, queries: np.ndarray, replies: np.ndarray, style: np.ndarray, cluster: np.ndarray, querier: np.ndarray
+    ) -> None:
+        """Take the cluster means and directions of the history items from the pool, and how far styles are personal."""
         self.items.centre_in.fit(queries, cluster)
         self.items.centre_out.fit(replies, cluster)
+        if self.items.stylometry:
+            self.items.centre_style.fit(style, cluster)
+        if self.expectation is not None:
+            self.expectation.fit(style, cluster, querier)
 
     def read_history(self, history: Items, query: Tensor | None) -> tuple[Tensor, Tensor]:
         """Z_s before shrinkage (B, T, D) and its attention (B, T, 1 + H); `query` (B, E) or None for query-free."""
@@ -102,7 +112,7 @@ class QuerierModel(Conditioner):
         encoded = self.items(batch.history)
         masks = batch.history.mask[None] if pairs is None else torch.cat([batch.history.mask[None], pairs.views])
         specific, weights = self.specific(encoded, masks.transpose(0, 1), batch.query)
-        conditioning = self._fuse(specific[:, 0], batch.history, general, 1.0, weights[:, 0])
+        conditioning = self._fuse(specific[:, 0], batch.history, general, 1.0, weights[:, 0], batch.echo, batch.cluster)
         swapped = None
         if batch.swap is not None:
             index = batch.swap.index
@@ -142,15 +152,31 @@ class QuerierModel(Conditioner):
         return self._fuse(vectors, history, general, strength, weights)
 
     def _fuse(
-        self, specific: Tensor, history: Items, general: Tensor | None, strength: float, weights: Tensor
+        self,
+        specific: Tensor,
+        history: Items,
+        general: Tensor | None,
+        strength: float,
+        weights: Tensor,
+        echo: Echo | None = None,
+        cluster: Tensor | None = None,
     ) -> Conditioning:
-        fused = self.shrinkage(specific, history.mask.sum(1), strength)
+        seen = history.mask.sum(1)
+        if echo is not None:
+            seen = seen.index_fill(0, echo.index, 0)
+        fused = self.shrinkage(specific, seen, strength)
         explain = {"attention": weights.detach()}
         if general is not None:
             fused, gate = self.fusion(fused, general[:, 0])
             if gate is not None:
                 explain["gate"] = gate.detach()
         conditioning: Conditioning = self.head(fused)
+        if self.expectation is not None and conditioning.residual is not None:
+            told = strength * self.expectation.guess(history)
+            if echo is not None and cluster is not None:
+                told = told.index_put((echo.index,), self.expectation.echo(echo, cluster[echo.index]))
+            shifts = zip(conditioning.residual, self.expectation(told), strict=True)
+            conditioning.residual = [of_towers + of_expectation for of_towers, of_expectation in shifts]
         conditioning.explain = explain
         return conditioning
 

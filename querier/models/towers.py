@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from querier.config import TowersConfig
 from querier.models.centre import Centre
-from querier.types import Items
+from querier.types import STYLE, Items
 
 RECENCY_BUCKETS = 8
 LOUD, QUIET = 1.4, 0.1
@@ -38,7 +38,9 @@ def recency_bucket(rank: Tensor) -> Tensor:
 
 
 class ItemEncoder(nn.Module):
-    """h_j = P_in c(input_j) + P_out c(output_j) + recency(j) + responder(j), after cluster-centring c.
+    """h_j = P_in c(input_j) + P_out c(output_j) + P_style c(style_j) + recency(j) + responder(j).
+
+    c takes the mean of the item's cluster away and whitens.
 
     Args:
         clusters: C.
@@ -52,6 +54,10 @@ class ItemEncoder(nn.Module):
         self.centre_out = Centre(clusters, size, config.rank)
         self.project_in = loud(nn.Linear(self.centre_in.rank, config.width, bias=False))
         self.project_out = loud(nn.Linear(self.centre_out.rank, config.width, bias=False))
+        self.stylometry = config.stylometry
+        if config.stylometry:
+            self.centre_style = Centre(clusters, STYLE, STYLE)
+            self.project_style = loud(nn.Linear(STYLE, config.width, bias=False))
         self.recency = nn.Embedding(RECENCY_BUCKETS, config.width)
         self.responder = nn.Embedding(2, config.width)
         self.dropout = nn.Dropout(config.feature_dropout)
@@ -64,6 +70,8 @@ class ItemEncoder(nn.Module):
         answered = self.project_out(self.dropout(self.centre_out(items.outputs, items.cluster)))
         place = self.recency(recency_bucket(items.rank)) + self.responder(items.same_responder.long())
         read: Tensor = asked + answered + place
+        if self.stylometry:
+            read = read + self.project_style(self.dropout(self.centre_style(items.style, items.cluster)))
         return read
 
 

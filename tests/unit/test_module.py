@@ -17,6 +17,7 @@ from querier.data.collate import TrainingBatches, collate
 from querier.data.preparation import Prepared
 from querier.data.requests import Request
 from querier.errors import InputError
+from querier.models.querier_model import QuerierModel
 from querier.module import QuerierModule, reply_mean
 from querier.types import Batch, Split, Tokens
 
@@ -80,6 +81,35 @@ def test_the_objective_is_the_sum_of_its_parts(prepared: Prepared) -> None:
     assert parts.parts["swap"].item() == pytest.approx((0.1 - gain).clamp(min=0).mean().item(), rel=1e-4)
 
 
+def test_rows_with_an_echo_count_apart_and_read_no_history(prepared: Prepared) -> None:
+    settings = {"kind": "residual"}
+    config = config_of(loss={"echo": 0.5, "echo_fraction": 0.5, "swap": 0.0}, conditioning=settings)
+    module = small_module(prepared, config).train()
+    assert isinstance(module.conditioner, QuerierModel)
+    assert module.conditioner.expectation is not None
+    torch.nn.init.normal_(module.conditioner.expectation.up, generator=torch.Generator().manual_seed(0))
+    batch = training_batch(prepared, module)
+    assert batch.echo is not None
+    parts = module.losses(batch)
+    rest = sum(getattr(config.loss, name) * parts.parts[name].item() for name in ("specific", "general"))
+    assert parts.total.item() == pytest.approx(
+        parts.parts["lm"].item() + 0.5 * parts.parts["echo"].item() + rest, rel=1e-5
+    )
+    own = np.setdiff1d(np.arange(len(batch)), batch.echo.index.numpy())
+    sums = slow_log_prob(module, batch.tokens, module.conditioner.condition(batch))[own]
+    tokens = (batch.tokens.labels[own, 1:] >= 0).sum()
+    assert parts.parts["lm"].item() == pytest.approx((-sums.sum() / tokens).item(), rel=1e-5)
+
+    def heard() -> float:
+        return module.losses(batch).parts["echo"].item()
+
+    before = heard()
+    batch.history.outputs[batch.echo.index] += 1.0
+    assert heard() == pytest.approx(before, rel=1e-6)
+    batch.echo.style.add_(1.0)
+    assert heard() != pytest.approx(before, rel=1e-4)
+
+
 def part_of(batch: Batch, index: Tensor) -> Batch:
     def rows(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -89,7 +119,7 @@ def part_of(batch: Batch, index: Tensor) -> Batch:
     kept = {
         each.name: rows(getattr(batch, each.name))
         for each in fields(batch)
-        if each.name not in ("contrastive", "swap", "asked")
+        if each.name not in ("contrastive", "swap", "asked", "echo")
     }
     return Batch(**kept)
 

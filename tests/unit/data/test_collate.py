@@ -11,6 +11,7 @@ import torch
 from tiny_prepared import make_config, make_prepared, make_requests, score
 
 from querier.data.collate import TrainingBatches, collate
+from querier.data.echoes import CLEAREST
 from querier.data.requests import Requests
 from querier.data.sampler import BatchOrder
 from querier.errors import InputError
@@ -221,7 +222,7 @@ def test_swapped_histories_have_the_same_length_and_another_reply() -> None:
 
 def test_rows_that_cannot_be_swapped_are_counted() -> None:
     prepared = make_prepared()
-    made = builder(prepared)
+    made = builder(prepared, loss={"swap_fraction": 0.5, "echo": 0.0})
     first = prepared.corpus.rows_in(Split.TRAIN)[:4]  # nobody has a history yet
     assert made.build(first, 0, 0).swap is None
     assert made.skipped == 4
@@ -265,19 +266,51 @@ def test_name_noise_shows_other_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "loss", "contrastive", "swap"),
+    ("parts", "loss", "contrastive", "swap", "echo"),
     [
-        (False, {}, False, False),
-        (True, {"specific": 0.0, "general": 0.0}, False, True),
-        (True, {"swap": 0.0}, True, False),
-        (True, {"specific": 0.0}, True, True),
+        (False, {}, False, False, False),
+        (True, {"specific": 0.0, "general": 0.0}, False, True, True),
+        (True, {"swap": 0.0}, True, False, True),
+        (True, {"specific": 0.0, "echo": 0.0}, True, True, False),
+        (True, {"echo_fraction": 0.0}, True, True, False),
     ],
 )
-def test_only_what_a_loss_reads_is_built(parts: bool, loss: dict[str, float], contrastive: bool, swap: bool) -> None:
+def test_only_what_a_loss_reads_is_built(
+    parts: bool, loss: dict[str, float], contrastive: bool, swap: bool, echo: bool
+) -> None:
     prepared = make_prepared()
+    loss = {"echo_fraction": 0.5, **loss}
     batch = builder(prepared, parts, loss=loss).build(late_rows(prepared, 8), 0, 0)
     assert (batch.contrastive is not None) == contrastive
     assert (batch.swap is not None) == swap
+    assert (batch.echo is not None) == echo
+
+
+def test_echoes_are_of_the_own_reply_on_a_share_of_the_rows_and_of_no_swapped_row() -> None:
+    prepared = make_prepared(queriers=6, each=14)
+    made = builder(prepared, loss={"swap_fraction": 1.0, "echo_fraction": 0.25}, towers={"history_dropout": 0.0})
+    rows = late_rows(prepared, 16)
+    count = 0
+    for index in range(40):
+        batch = made.build(rows, 0, index)
+        assert batch.swap is not None
+        if batch.echo is None:
+            continue
+        places = batch.echo.index
+        count += len(places)
+        assert set(places.tolist()) | set(batch.swap.index.tolist()) == set(range(16))
+        assert not set(places.tolist()) & set(batch.swap.index.tolist())
+        np.testing.assert_array_equal(batch.echo.style.numpy(), prepared.styles(rows[places.numpy()]))
+        assert 0 <= batch.echo.reliability.min() <= batch.echo.reliability.max() <= CLEAREST
+    assert count / (40 * 16) == pytest.approx(0.25, abs=0.06)
+    assert made.skipped == 0
+
+
+def test_nothing_that_is_judged_reads_an_echo() -> None:
+    prepared = make_prepared()
+    requests = make_requests(prepared, make_config())
+    chosen = [requests.matched(int(row)) for row in prepared.corpus.rows_in(Split.VALIDATION, Split.TEST)]
+    assert collate(chosen, score([one.rendered for one in chosen]), 6).echo is None
 
 
 def test_parts_of_two_processes_are_the_batch_of_one() -> None:
@@ -297,6 +330,11 @@ def test_parts_of_two_processes_are_the_batch_of_one() -> None:
     places = [part.swap.index + start for part, start in zip(parts, (0, 5), strict=True) if part.swap]
     assert whole.swap is not None
     assert torch.equal(torch.cat(places), whole.swap.index)
+    assert whole.echo is not None
+    heard = [(part.echo, start) for part, start in zip(parts, (0, 5), strict=True) if part.echo is not None]
+    assert torch.equal(torch.cat([echo.index + start for echo, start in heard]), whole.echo.index)
+    for name in ("style", "reliability", "noise"):
+        assert torch.equal(torch.cat([getattr(echo, name) for echo, _ in heard]), getattr(whole.echo, name))
 
 
 def sums(batches: list[Batch], name: str) -> torch.Tensor:

@@ -74,7 +74,7 @@ def config(**changes: object) -> Config:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-ARRAYS = ("query_row", "reply_row", "cluster", "far", "neighbours", "contrast", "near")
+ARRAYS = ("query_row", "reply_row", "style", "cluster", "far", "neighbours", "contrast", "near")
 
 
 def test_shapes_and_rules(tmp_path: Path) -> None:
@@ -140,13 +140,14 @@ def test_notes_say_what_was_counted(tmp_path: Path) -> None:
         assert words in notes
 
 
-def test_reply_of_a_test_dialogue_changes_nothing_but_its_own_vector(tmp_path: Path) -> None:
+def test_reply_of_a_test_dialogue_changes_nothing_but_its_own_vector_and_stylometry(tmp_path: Path) -> None:
     row = QUERIERS * EACH - 5
     one = prepare(corpus(), WordEncoder(), config(), tmp_path)
     two = prepare(corpus(changed=row), WordEncoder(), config(), tmp_path)
     assert one.digest != two.digest
-    for name in set(ARRAYS) - {"reply_row", "query_row"}:
+    for name in set(ARRAYS) - {"reply_row", "query_row", "style"}:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert np.flatnonzero((one.style != two.style).any(1)).tolist() == [row]
 
 
 def test_preparation_elsewhere_gives_the_same_bits(tmp_path: Path) -> None:

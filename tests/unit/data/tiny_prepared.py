@@ -14,6 +14,7 @@ from querier.config import Config, from_plain
 from querier.data.history import Histories
 from querier.data.records import Corpus
 from querier.data.requests import Reading, Requests
+from querier.data.stylometry import stylometries
 from querier.types import Dialogue, Rendered, Split, Tokens, Turn
 
 SIZE = 16
@@ -51,6 +52,8 @@ def make_prepared(queriers: int = 8, each: int = 10, texts: int = 6, clusters: i
     prepared = SimpleNamespace(corpus=corpus, matrix=matrix, query_row=query_row, reply_row=reply_row, shared=True)
     prepared.queries = lambda rows: matrix[query_row[rows]].astype(np.float32)
     prepared.replies = lambda rows: matrix[reply_row[rows]].astype(np.float32)
+    style = stylometries(corpus.replies())
+    prepared.styles = lambda rows: style[rows]
     prepared.cluster = query_row % clusters
     prepared.clusters = SimpleNamespace(assign=lambda vectors: (np.zeros(len(vectors), np.int64), None))
     _link(prepared, rng)

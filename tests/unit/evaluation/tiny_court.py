@@ -12,6 +12,7 @@ from querier.config import Config, from_plain
 from querier.data.history import Histories
 from querier.data.records import Corpus
 from querier.data.requests import Reading, Request, Requests
+from querier.data.stylometry import stylometries
 from querier.types import Dialogue, Rendered, Scored, Split, Turn
 
 STYLES = 2
@@ -44,6 +45,7 @@ def make_prepared(queriers: int = 8, unseen: int = 2, each: int = 8, texts: int 
     count = len(corpus)
     asked = np.array([int(text[9:-1]) for text in corpus.queries()])
     style = np.array([style_of(corpus.queriers[number]) for number in corpus.querier])
+    counted = stylometries(corpus.replies())
     contrast = np.full((count, 3, 2), -1)
     pool = corpus.rows_in(Split.TRAIN)
     for row in range(count):
@@ -54,6 +56,7 @@ def make_prepared(queriers: int = 8, unseen: int = 2, each: int = 8, texts: int 
         corpus=corpus,
         queries=lambda rows: np.eye(SIZE, dtype=np.float32)[asked[rows] % SIZE],
         replies=lambda rows: np.eye(SIZE, dtype=np.float32)[style[rows]],
+        styles=lambda rows: counted[rows],
         cluster=asked % CLUSTERS,
         neighbours=np.full((count, 2), -1),
         contrast=contrast,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from querier.methods.dep import DifferencePrompt
 from querier.models.conditioner import Outputs
 from querier.module import QuerierModule
 from querier.responder import Responder, load_module, save_module
-from querier.types import Batch, ComparedItems, Items, MarkedTokens, Tokens
+from querier.types import STYLE, Batch, ComparedItems, Items, MarkedTokens, Tokens
 
 SIZE, USERS, SLOTS = 16, 3, 4
 DEP = {"model": "dep", "kind": "soft_prompt"}
@@ -54,7 +54,16 @@ def history_of(stands: list[list[list[int]]], seed: int = 0) -> ComparedItems:
     distance = torch.rand(there.shape, generator=chance) * there
     numbers = torch.zeros_like(mask, dtype=torch.int64)
     return ComparedItems(
-        inputs, outputs * mask[..., None], numbers, numbers, mask, mask, others, distance, there & mask[..., None]
+        inputs=inputs,
+        outputs=outputs * mask[..., None],
+        style=torch.zeros(*mask.shape, STYLE),
+        cluster=numbers,
+        rank=numbers,
+        same_responder=mask,
+        mask=mask,
+        others=others,
+        distance=distance,
+        stands=there & mask[..., None],
     )
 
 
@@ -205,7 +214,8 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_a_history_without_contrast_users_is_an_error() -> None:
-    plain = Items(*list(vars(history_of([[FULL]])).values())[:6])
+    compared = vars(history_of([[FULL]]))
+    plain = Items(**{each.name: compared[each.name] for each in fields(Items)})
     with pytest.raises(ValueError, match="beside its contrast users"):
         made(False).condition(batch_of(plain))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from querier.data.requests import Exchange
+from querier.data.stylometry import formality
 from querier.methods.differences import (
     AXES,
     MEASURED,
@@ -20,7 +21,6 @@ from querier.methods.differences import (
     spread,
     told,
 )
-from querier.methods.manners import formality
 
 PLAIN = ("maps show land", "land is on maps", "some maps are old")
 DEVIATION = np.full(MEASURED, 0.5)

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from querier.methods.manners import Others, certainty, sentence, traits
+from querier.data.stylometry import traits
+from querier.methods.manners import Others, certainty, sentence
 
 PLAIN = ["how do maps work", "tell me of rust", "what is snow", "how do bees live"]
 LOUD = ["wow! rockets! again!", "rockets fly! how great!", "more on rockets please!", "rockets! rockets!"]

@@ -17,7 +17,7 @@ from querier.config import Config, from_plain
 from querier.data.collate import collate
 from querier.errors import InputError
 from querier.methods.pplug import INSTRUCTION, PERSONAL, PersonaPlug
-from querier.types import Batch, Items, Tokens
+from querier.types import STYLE, Batch, Items, Tokens
 
 SIZE = 16
 
@@ -39,7 +39,7 @@ def batch_of(lengths: list[int], seed: int = 0, spread: float = 1.0) -> Batch:
     inputs, outputs = (unit(common + spread * torch.randn(count, slots, SIZE, generator=chance), dim=-1) for _ in "ab")
     zeros, numbers = torch.zeros(count, slots, dtype=torch.int64), torch.arange(count)
     mask = torch.arange(slots)[None] < torch.tensor(lengths)[:, None]
-    history = Items(inputs, outputs, zeros, zeros, mask, mask)
+    history = Items(inputs, outputs, torch.zeros(count, slots, STYLE), zeros, zeros, mask, mask)
     query = unit(torch.randn(count, SIZE, generator=chance), dim=-1)
     return Batch(numbers, numbers, numbers, numbers, query, history, history, Tokens(zeros, zeros, zeros))
 

@@ -14,7 +14,7 @@ from querier.choices import Fusion, Kind
 from querier.config import Config, from_plain
 from querier.models.conditioner import Outputs
 from querier.models.querier_model import QuerierModel
-from querier.types import Batch, Conditioning, Items, Tokens
+from querier.types import STYLE, Batch, Conditioning, Items, Tokens
 
 SIZE, CLUSTERS = 16, 3
 TOWERS = {"width": 16, "heads": 2, "virtual_tokens": 2, "history": 6, "neighbours": 4, "rank": 8}
@@ -41,6 +41,7 @@ def make_items(count: int, lengths: list[int], seed: int, width: int | None = No
     return Items(
         inputs=vectors[0],
         outputs=vectors[1],
+        style=torch.nn.functional.normalize(torch.randn(count, slots, STYLE, generator=chance), dim=-1),
         cluster=torch.randint(CLUSTERS, (count, slots), generator=chance),
         rank=torch.arange(slots).expand(count, -1),
         same_responder=torch.rand(count, slots, generator=chance) < 0.5,
@@ -101,10 +102,10 @@ KINDS = [Kind.soft_prompt, Kind.prefix, Kind.residual]
 
 
 def speaking(kind: Kind, **changes: Any) -> QuerierModel:
-    """A model whose residual head, zero at the start, says something."""
+    """A model whose residual head, zero at the start, says something, about as loudly as a trained one."""
     model = make_model(conditioning={"kind": kind.name}, **changes)
     if kind is Kind.residual:
-        torch.nn.init.normal_(model.head.up, generator=torch.Generator().manual_seed(5))  # type: ignore[arg-type]
+        torch.nn.init.normal_(model.head.up, std=0.05, generator=torch.Generator().manual_seed(5))  # type: ignore[arg-type]
     return model
 
 

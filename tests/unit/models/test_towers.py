@@ -14,7 +14,7 @@ from querier.models.centre import Centre
 from querier.models.fusion import build_fusion
 from querier.models.heads import ViewHeads
 from querier.models.towers import CosineAttention, ItemEncoder, Shrinkage, Tower, recency_bucket
-from querier.types import Items
+from querier.types import STYLE, Items
 
 SIZE, CLUSTERS = 12, 3
 
@@ -28,6 +28,7 @@ def random_items(rows: int, items: int, seed: int = 0) -> Items:
     return Items(
         inputs=torch.randn(rows, items, SIZE, generator=draw),
         outputs=torch.randn(rows, items, SIZE, generator=draw),
+        style=torch.randn(rows, items, STYLE, generator=draw),
         cluster=torch.randint(0, CLUSTERS, (rows, items), generator=draw),
         rank=torch.arange(items).expand(rows, -1).clone(),
         same_responder=torch.ones(rows, items, dtype=torch.bool),
