@@ -33,9 +33,11 @@ class PrepareOptions(RunOptions):
 
     Args:
         check_only: Read and split, say what was found, write nothing.
+        signal: Whether to estimate how much a history tells of the replies to come, before anything is trained.
     """
 
     check_only: bool = False
+    signal: bool = False
 
 
 @dataclass

@@ -6,21 +6,32 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from querier.choices import OnError
 from querier.commands.options import PrepareOptions
 from querier.commands.progress import Progress
-from querier.config import Config
+from querier.config import Config, PromptConfig
+from querier.data.history import Histories
 from querier.data.parsing import counted
 from querier.data.preparation import Prepared, prepare
 from querier.data.readers import Refused, check, read, split_reading, write_refused
 from querier.data.records import Corpus
+from querier.data.requests import Requests
 from querier.data_config import DataConfig
 from querier.errors import InputError
+from querier.evaluation.signal import history_signal
+from querier.evaluation.statistics import Value
+from querier.evaluation.swap import SwapKind
+from querier.methods.prompts import renderer
 from querier.models.encoder import SentenceEncoder
+from querier.run import write_json
 from querier.types import EncodeTexts
 
 log = logging.getLogger(__name__)
+
+SIGNALS = {SwapKind.CLUSTER: "as they are read", SwapKind.MATCHED: "of one responder and age"}
+CHANNELS = {"vectors": "sentence vectors", "stylometry": "stylometry", "both": "both"}
 
 SHOWN = 20  # refused records that are listed; their file has all
 
@@ -37,6 +48,8 @@ def run(options: PrepareOptions) -> None:
     with Progress(options.trainer.enable_progress_bar is not False) as progress:
         prepared = run_prepare(options, progress)
     log.info("prepared in %s", prepared.folder)
+    if options.signal:
+        say_signal(prepared, options)
 
 
 def run_prepare(config: Config, progress: Progress | None = None) -> Prepared:
@@ -95,6 +108,26 @@ def _unusable(refused: list[Refused], path: str) -> str:
         f"{counted(len(refused), 'record')} of {path} cannot be used ({listed}); "
         f"mend {it}, or leave {it} out with data.on_error=skip"
     )
+
+
+def say_signal(prepared: Prepared, config: Config) -> None:
+    """Log how much histories tell of the replies to come, and keep it in `signal.json` of the prepared corpus."""
+    requests = Requests(prepared, Histories(prepared.corpus), config, renderer(PromptConfig()))  # it reads no prompt
+    log.info("  who asked, told from histories by a linear reader (%s replies, chance 0.5):", config.evaluation.split)
+    kept: dict[str, dict[str, Any]] = {}
+    for kind, histories in SIGNALS.items():
+        found = history_signal(requests, prepared, config.evaluation, kind)
+        kept[kind.name.lower()] = {name: value.to_json() for name, value in found.items()}
+        told = [f"{CHANNELS[name]} {shown(value)}" for name, value in found.items()]
+        told.append(counted(found["both"].n, "pair") if found else "nobody to tell apart")
+        log.info("    histories %s: %s", histories, ", ".join(told))
+    write_json(prepared.folder / "signal.json", kept)
+
+
+def shown(value: Value) -> str:
+    """A number with its interval where there is one."""
+    ends = "" if value.low is None else f" [{value.low:.3f}, {value.high:.3f}]"
+    return f"{value.value:.3f}{ends}"
 
 
 @contextmanager

@@ -46,6 +46,7 @@ SHOWN = (
     "swap_accuracy_random",
     "swap_accuracy_cluster",
     "swap_accuracy_contrast",
+    "swap_accuracy_matched",
     "swap_accuracy_cluster_unnamed",
     "rouge_l",
     "chrf",

@@ -21,6 +21,7 @@ import numpy as np
 from querier.choices import History
 from querier.data.history import READABLE
 from querier.data.preparation import Prepared
+from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.data.words import words
 
@@ -36,6 +37,7 @@ class SwapKind(Enum):
     RANDOM = 0
     CLUSTER = 1  # who asked something of the query's cluster before
     CONTRAST = 2  # contrast users, for seen queriers only
+    MATCHED = 3  # as CLUSTER, the two histories alike in who answered and when
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Swaps:
         querier = int(corpus.querier[row])
         if kind is SwapKind.RANDOM:
             found = self._readable[bool(corpus.unseen[querier])]
-        elif kind is SwapKind.CLUSTER:
+        elif kind in (SwapKind.CLUSTER, SwapKind.MATCHED):
             rows = self._by_cluster.get(int(self.prepared.cluster[row]), EMPTY)
             rows = rows[(corpus.time[rows] < corpus.time[row]) & (corpus.scene[rows] != corpus.scene[row])]
             found = np.unique(corpus.querier[rows])
@@ -143,11 +145,13 @@ class Swaps:
             own, drawn = self._stand_in(row, drawn)
         count = 0
         for querier in drawn:
-            other = self.other(row, querier)
-            length = min(len(own), len(other), most)
+            mine, theirs = own, self.other(row, querier)
+            if kind is SwapKind.MATCHED:
+                mine, theirs = matched(self.corpus, row, mine, theirs, most)
+            length = min(len(mine), len(theirs), most)
             if length == 0 or (limit is not None and length < limit):
                 continue
-            pairs.append(SwapPair(row, own[:length], other[:length], querier, count))
+            pairs.append(SwapPair(row, mine[:length], theirs[:length], querier, count))
             count += 1
             if count == draws:
                 break
@@ -188,6 +192,34 @@ class Swaps:
         rows = rows[np.argsort(self.prepared.cluster[rows], kind="stable")]
         clusters, start = np.unique(self.prepared.cluster[rows], return_index=True)
         return dict(zip(clusters.tolist(), np.split(rows, start[1:]), strict=True))
+
+
+def matched(corpus: Corpus, row: int, own: np.ndarray, other: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Items of two histories that tell neither who answered nor when, newest first, both of one length.
+
+    Who asks this responder less has older items, and more of other responders'; a reader that only knew how people
+    wrote at a time, or how one responder talks, would win a swap by that. Here only what the dialogue's responder
+    answered stands, the newest of the shorter history (of two equally long ones that which ends first), each beside the
+    item of the other one that is nearest in time.
+
+    Args:
+        corpus: Knows responders and times.
+        row: The dialogue.
+        own: Rows of one history, newest first, (n,).
+        other: Rows of the other, newest first, (m,).
+        most: Items at most.
+    """
+    own, other = (side[corpus.responder[side] == corpus.responder[row]] for side in (own, other))
+    if not len(own) or not len(other):
+        return EMPTY, EMPTY
+    longer = (len(own), corpus.time[own[0]]) > (len(other), corpus.time[other[0]])  # of equals the later one
+    few, many = (other, own) if longer else (own, other)
+    few, free = few[:most], np.ones(len(many), dtype=bool)
+    for item in few.tolist():
+        gap = np.abs(corpus.time[many] - corpus.time[item])
+        free[np.flatnonzero(free)[gap[free].argmin()]] = False
+    found = many[~free]
+    return (found, few) if longer else (few, found)
 
 
 def outcomes(pairs: Sequence[SwapPair], outcome: Callable[[SwapPair], float | None]) -> dict[int, float | None]:

@@ -59,6 +59,7 @@ KNOWN = {
         Metric("swap_accuracy_random", "Swap accuracy, random querier", chance=0.5),
         Metric("swap_accuracy_cluster", "Swap accuracy, same cluster", chance=0.5),
         Metric("swap_accuracy_contrast", "Swap accuracy, contrast users", chance=0.5),
+        Metric("swap_accuracy_matched", "Swap accuracy, same cluster, histories of one responder and age", chance=0.5),
         Metric(
             "swap_accuracy_cluster_unnamed", "Swap accuracy, same cluster, querier not named in the reply", chance=0.5
         ),
@@ -81,6 +82,7 @@ SWAPS = (
     "swap_accuracy_random",
     "swap_accuracy_cluster",
     "swap_accuracy_contrast",
+    "swap_accuracy_matched",
     "swap_accuracy_cluster_unnamed",
 )
 LIKELIHOODS = {

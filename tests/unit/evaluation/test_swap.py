@@ -7,7 +7,7 @@ import pytest
 from tiny_court import make_prepared, make_requests, style_of
 
 from querier.data.records import Corpus
-from querier.evaluation.swap import SwapKind, SwapPair, Swaps, names_querier, outcomes, swap_ceiling
+from querier.evaluation.swap import SwapKind, SwapPair, Swaps, matched, names_querier, outcomes, swap_ceiling
 from querier.types import Dialogue, Split, Turn
 
 
@@ -40,7 +40,7 @@ def test_both_sides_are_earlier_equally_long_and_without_the_scored_query(prepar
         assert corpus.unseen[pair.querier] == corpus.unseen[corpus.querier[pair.row]]
 
 
-@pytest.mark.parametrize("kind", SwapKind)
+@pytest.mark.parametrize("kind", [SwapKind.RANDOM, SwapKind.CLUSTER, SwapKind.CONTRAST])
 def test_the_newest_items_are_kept(prepared: Any, kind: SwapKind) -> None:
     corpus, queries = prepared.corpus, prepared.corpus.queries()
     for pair in make_swaps(prepared).pairs(kind, held_out(prepared), 2).pairs:
@@ -161,3 +161,34 @@ def test_the_ceiling_is_half_where_both_could_have_got_the_reply() -> None:
 )
 def test_who_is_called_by_name(text: str, querier: str, called: bool) -> None:
     assert names_querier(text, querier) is called
+
+
+def test_matched_histories_tell_neither_responder_nor_time(prepared: Any) -> None:
+    """q0 has newer items, and each has one of another responder's; what is left is nearly as old, of one responder."""
+    told = [("q1", "court", 0), ("q0", "clerk", 1), ("q1", "clerk", 2), ("q1", "court", 3), ("q0", "court", 4)]
+    told += [("q1", "court", 5), ("q0", "court", 9), ("q0", "court", 10), ("q0", "court", 20)]
+    dialogues = [
+        Dialogue(f"d{place}", name, by, (Turn(name, f"Ask {place}?"), Turn(by, "x")), time, f"s{place}")
+        for place, (name, by, time) in enumerate(told)
+    ]
+    corpus = Corpus.build(dialogues)
+    own, other = np.array([7, 6, 4, 1]), np.array([5, 3, 2, 0])
+    mine, theirs = matched(corpus, 8, own, other, 32)
+    assert [int(corpus.time[row]) for row in theirs] == [5, 3, 0]
+    assert [int(corpus.time[row]) for row in mine] == [10, 9, 4]  # 4 beside 5, then 9 beside 3 and 10 beside 0
+    mine, theirs = matched(corpus, 8, own, other, 1)
+    assert [int(corpus.time[row]) for row in (*mine, *theirs)] == [4, 5]
+    swapped = matched(corpus, 8, other, own, 32)
+    assert [side.tolist() for side in swapped] == [side.tolist() for side in matched(corpus, 8, own, other, 32)[::-1]]
+    assert [len(side) for side in matched(corpus, 8, own[3:], other, 32)] == [0, 0]
+
+
+def test_matched_pairs_are_of_one_length_and_newest_first(prepared: Any) -> None:
+    corpus = prepared.corpus
+    found = make_swaps(prepared).pairs(SwapKind.MATCHED, held_out(prepared), 2)
+    assert len(found.pairs) > 20
+    for pair in found.pairs:
+        assert 0 < len(pair.own) == len(pair.other) <= 4
+        for side in (pair.own, pair.other):
+            assert (np.diff(corpus.time[side]) < 0).all()
+            assert (corpus.responder[side] == corpus.responder[pair.row]).all()
