@@ -227,12 +227,14 @@ class Echo:
     Args:
         index: Places in the batch, (R,) int64.
         style: Stylometry of their replies, (R, S).
+        cluster: Cluster of their queries, (R,) int64.
         reliability: Share of the variance that is not noise, (R,).
         noise: Standard normal, (R, S).
     """
 
     index: Tensor
     style: Tensor
+    cluster: Tensor
     reliability: Tensor
     noise: Tensor
 

@@ -5,8 +5,8 @@ A table stands between two comments, of which the first says where its numbers c
     <!-- comparison results/scotus.json nll_per_byte rouge_l swap_accuracy_cluster -->
     <!-- end -->
 
-`comparison` takes what `querier compare` left (metrics named after the file), `demo` what `querier demo` left, and
-`cold_start` what `querier test cold_start=true` left.
+`comparison` takes what `querier compare` left (metrics named after the file), `demo` what `querier demo` left,
+`cold_start` what `querier test cold_start=true` left, and `signal` what `querier prepare signal=true` left of corpora.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from querier.errors import InputError
 
-BLOCK = re.compile(r"(<!-- (comparison|demo|cold_start) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (comparison|demo|cold_start|signal) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 FINE = ("nll_per_byte",)  # four decimals
 DEMO = {
     "trait_accuracy_seen": "traits right, seen queriers",
@@ -35,6 +35,8 @@ DEMO = {
     "swap_accuracy_cluster": "swap accuracy, same cluster",
     "swap_accuracy_contrast": "swap accuracy, contrast users",
 }
+
+SIGNALS = {"cluster": "as they are read", "matched": "of one responder and age"}
 
 
 def fill(text: str, folder: Path) -> str:
@@ -108,10 +110,22 @@ def cold_start(found: dict[str, Any], metrics: Sequence[str]) -> list[str]:
     return [*lines, "", f"n_failed {failed}."]
 
 
+def signal(found: dict[str, Any], _: Sequence[str]) -> list[str]:
+    """For each corpus how often a linear reader of histories finds who asked, by channel, with its 95 % interval."""
+    channels = list(next(iter(next(iter(found.values())).values())))
+    lines = _head(["corpus", "histories", *channels, "pairs"])
+    for corpus, kinds in found.items():
+        for kind, values in kinds.items():
+            cells = [_cell(name, values[name], None) for name in channels]
+            lines.append(_row([corpus, SIGNALS[kind], *cells, str(values[channels[0]]["n"])]))
+    return lines
+
+
 TABLES: dict[str, Callable[[dict[str, Any], Sequence[str]], list[str]]] = {
     "comparison": comparison,
     "demo": demo,
     "cold_start": cold_start,
+    "signal": signal,
 }
 
 

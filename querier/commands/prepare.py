@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from querier.analysis.markdown import SIGNALS
 from querier.choices import OnError
 from querier.commands.options import PrepareOptions
 from querier.commands.progress import Progress
@@ -30,7 +31,6 @@ from querier.types import EncodeTexts
 
 log = logging.getLogger(__name__)
 
-SIGNALS = {SwapKind.CLUSTER: "as they are read", SwapKind.MATCHED: "of one responder and age"}
 CHANNELS = {"vectors": "sentence vectors", "stylometry": "stylometry", "both": "both"}
 
 SHOWN = 20  # refused records that are listed; their file has all
@@ -116,8 +116,8 @@ def say_signal(prepared: Prepared, config: Config) -> None:
     log.info("  who asked, told from histories by a linear reader (%s replies, chance 0.5):", config.evaluation.split)
     kept: dict[str, dict[str, Any]] = {}
     for kind, histories in SIGNALS.items():
-        found = history_signal(requests, prepared, config.evaluation, kind)
-        kept[kind.name.lower()] = {name: value.to_json() for name, value in found.items()}
+        found = history_signal(requests, prepared, config.evaluation, SwapKind[kind.upper()])
+        kept[kind] = {name: value.to_json() for name, value in found.items()}
         told = [f"{CHANNELS[name]} {shown(value)}" for name, value in found.items()]
         told.append(counted(found["both"].n, "pair") if found else "nobody to tell apart")
         log.info("    histories %s: %s", histories, ", ".join(told))

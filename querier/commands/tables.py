@@ -2,6 +2,7 @@
 
 ... tables README.md EXPERIMENTS.md                    write the tables of these files from results/
 ... tables keep <results.json> <into> <metric> ...     keep some metrics of a comparison, or of a run's cold start
+... tables signal <into> <corpus>=<signal.json> ...    keep what `querier prepare signal=true` found in some corpora
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ def main(words: Sequence[str]) -> None:
     """Write each file's tables anew; the results are looked for beside the file."""
     if words and words[0] == "keep":
         keep(Path(words[1]), Path(words[2]), words[3:])
+        return
+    if words and words[0] == "signal":
+        named = dict(word.split("=", 1) for word in words[2:])
+        write_json(Path(words[1]), {corpus: json.loads(Path(path).read_text()) for corpus, path in named.items()})
         return
     for path in map(Path, words):
         write_atomic(path, fill(path.read_text(encoding="utf-8"), path.parent))

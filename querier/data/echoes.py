@@ -23,7 +23,7 @@ def draw_echo(prepared: Prepared, seed: tuple[int, ...], rows: np.ndarray, part:
     """The echoes of one process's rows; None where there is none.
 
     Args:
-        prepared: Stylometry of the replies.
+        prepared: Stylometry of replies and clusters of queries.
         seed: Of all chance, the same for each process.
         rows: Rows of the batch over all processes, (G,).
         part: Which of them this process reads.
@@ -34,10 +34,12 @@ def draw_echo(prepared: Prepared, seed: tuple[int, ...], rows: np.ndarray, part:
         return None
     draws = np.random.default_rng([*seed, 1])
     noise = draws.standard_normal((len(rows), STYLE))[part][places]
+    chosen = rows[part][places]
     reliability = draws.uniform(0.0, CLEAREST, len(rows))[part][places]
     return Echo(
         index=torch.from_numpy(places),
-        style=torch.from_numpy(prepared.styles(rows[part][places])),
+        style=torch.from_numpy(prepared.styles(chosen)),
+        cluster=torch.from_numpy(np.asarray(prepared.cluster)[chosen].astype(np.int64)),
         reliability=torch.from_numpy(reliability.astype(np.float32)),
         noise=torch.from_numpy(noise.astype(np.float32)),
     )

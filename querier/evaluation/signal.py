@@ -37,7 +37,6 @@ def history_signal(
         requests: Finds histories.
         prepared: The corpus with vectors, stylometry and clusters.
         config: Split, `draws`, `limit`, `bootstrap` and seed.
-
         kind: `CLUSTER`, or `MATCHED` for what is left where histories tell neither who answered nor when.
 
     Returns:

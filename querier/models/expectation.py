@@ -70,9 +70,9 @@ class Expectation(nn.Module):
         reliability = self.between * seen * shrunk
         return total * shrunk / (1.0 - reliability)
 
-    def echo(self, echo: Echo, cluster: Tensor) -> Tensor:
-        """What replies to queries of these clusters (R,) tell of themselves under noise, (R, S)."""
-        style, share = self.centre(echo.style, cluster), echo.reliability[:, None]
+    def echo(self, echo: Echo) -> Tensor:
+        """What replies tell of themselves under noise, (R, S)."""
+        style, share = self.centre(echo.style, echo.cluster), echo.reliability[:, None]
         told: Tensor = (share * style + (share * (1.0 - share)).sqrt() * echo.noise) / (1.0 - share)
         return told
 

@@ -112,7 +112,7 @@ class QuerierModel(Conditioner):
         encoded = self.items(batch.history)
         masks = batch.history.mask[None] if pairs is None else torch.cat([batch.history.mask[None], pairs.views])
         specific, weights = self.specific(encoded, masks.transpose(0, 1), batch.query)
-        conditioning = self._fuse(specific[:, 0], batch.history, general, 1.0, weights[:, 0], batch.echo, batch.cluster)
+        conditioning = self._fuse(specific[:, 0], batch.history, general, 1.0, weights[:, 0], batch.echo)
         swapped = None
         if batch.swap is not None:
             index = batch.swap.index
@@ -159,7 +159,6 @@ class QuerierModel(Conditioner):
         strength: float,
         weights: Tensor,
         echo: Echo | None = None,
-        cluster: Tensor | None = None,
     ) -> Conditioning:
         seen = history.mask.sum(1)
         if echo is not None:
@@ -173,8 +172,8 @@ class QuerierModel(Conditioner):
         conditioning: Conditioning = self.head(fused)
         if self.expectation is not None and conditioning.residual is not None:
             told = strength * self.expectation.guess(history)
-            if echo is not None and cluster is not None:
-                told = told.index_put((echo.index,), self.expectation.echo(echo, cluster[echo.index]))
+            if echo is not None:
+                told = told.index_put((echo.index,), self.expectation.echo(echo))
             shifts = zip(conditioning.residual, self.expectation(told), strict=True)
             conditioning.residual = [of_towers + of_expectation for of_towers, of_expectation in shifts]
         conditioning.explain = explain

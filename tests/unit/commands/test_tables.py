@@ -38,3 +38,19 @@ def test_the_cold_start_of_a_run_is_kept_alone(tmp_path: Path) -> None:
     main(["keep", str(tmp_path / "all.json"), str(tmp_path / "some.json"), "gain"])
     kept = json.loads((tmp_path / "some.json").read_text())
     assert kept == {"cold_start": {"seen": {"0": {"gain": value}}}, "settings": {"draws": 1}}
+
+
+def test_signals_of_some_corpora_make_one_table(tmp_path: Path) -> None:
+    value = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "n_failed": 0, "queriers": 4}
+    found = {kind: {"vectors": value, "both": {**value, "value": 0.55}} for kind in ("cluster", "matched")}
+    (tmp_path / "one.json").write_text(json.dumps(found))
+    main(["signal", str(tmp_path / "all.json"), f"court={tmp_path / 'one.json'}"])
+    page = tmp_path / "page.md"
+    page.write_text("<!-- signal all.json -->\n<!-- end -->\n")
+    main([str(page)])
+    assert page.read_text().splitlines()[1:-1] == [
+        "| corpus | histories | vectors | both | pairs |",
+        "|---|---|---|---|---|",
+        "| court | as they are read | .500 [.400, .600] | .550 [.400, .600] | 9 |",
+        "| court | of one responder and age | .500 [.400, .600] | .550 [.400, .600] | 9 |",
+    ]

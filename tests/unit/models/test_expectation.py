@@ -42,7 +42,13 @@ def history(code: Tensor, lengths: list[int]) -> Items:
 
 def echo_of(code: Tensor, reliability: float, seed: int = 1) -> Echo:
     noise = torch.randn(code.shape, generator=torch.Generator().manual_seed(seed))
-    return Echo(torch.arange(len(code)), code, torch.full((len(code),), reliability), noise)
+    return Echo(
+        torch.arange(len(code)),
+        code,
+        torch.zeros(len(code), dtype=torch.int64),
+        torch.full((len(code),), reliability),
+        noise,
+    )
 
 
 @pytest.mark.parametrize("between", [0.0, 0.1, 0.6])
@@ -97,11 +103,10 @@ def test_echo_and_guess_are_told_in_one_unit() -> None:
     model, reply = made(share), people[:, -1]
     told = model.guess(history(people[:, :-1], [count] * 4000))
     reliability = share * count * share / (1 + (count - 1) * share)
-    cluster = torch.zeros(4000, dtype=torch.int64)
-    for read in (told, model.echo(echo_of(reply, reliability), cluster)):
+    for read in (told, model.echo(echo_of(reply, reliability))):
         assert ((read * reply).mean() / read.square().mean()).item() == pytest.approx(1 - reliability, abs=0.02)
         assert read.var().item() == pytest.approx(reliability / (1 - reliability) ** 2, rel=0.05)
-    assert not model.echo(echo_of(reply, 0.0), cluster).any()
+    assert not model.echo(echo_of(reply, 0.0)).any()
 
 
 def test_untrained_it_says_nothing_and_its_gradient_is_finite() -> None:
