@@ -15,6 +15,8 @@ References:
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -24,13 +26,19 @@ from querier.models.geometry import Geometry
 from querier.types import STYLE, Echo, Items
 
 MOST = 0.9  # of ρ: pools of few replies are not trusted beyond it
+TRUST = 0.25  # at the start
+HASTE = (
+    10.0  # how much faster than its parameter the logarithm of the trust moves: it is to settle in some hundred steps
+)
 
 
 class Expectation(nn.Module):
     """A guess of the reply's style, and the shift of each layer that makes the decoder expect it.
 
     A guess ŝ of reliability R = var ŝ is told as ŝ / (1 − R), the natural parameter of a normal variable of unit
-    variance of which so much is known: a vague guess and a sure one then ask for the same shift per unit.
+    variance of which so much is known: a vague guess and a sure one then ask for the same shift per unit. But the first
+    words of a reply tell of its style too, and the shift is learned from few rows; so a guess is told with a trust that
+    the language-model loss on histories learns, while an echo is told in full.
 
     Args:
         clusters: C.
@@ -45,6 +53,7 @@ class Expectation(nn.Module):
         self.centre = Centre(clusters, STYLE, STYLE)
         self.up = nn.Parameter(torch.zeros(geometry.layers, STYLE, geometry.width))
         self.register_buffer("between", torch.zeros(STYLE))
+        self.log_trust = nn.Parameter(torch.tensor(math.log(TRUST) / HASTE))
         self.scale: Tensor
         self.register_buffer("scale", torch.tensor(geometry.hidden_rms) * gain / geometry.layers)
 
@@ -68,7 +77,8 @@ class Expectation(nn.Module):
         total = torch.where(history.mask[..., None], style, 0.0).sum(1)
         shrunk = self.between / (1.0 + (seen - 1.0) * self.between)  # n times this is n / (n + κ)
         reliability = self.between * seen * shrunk
-        return total * shrunk / (1.0 - reliability)
+        trust = (HASTE * self.log_trust).exp()
+        return trust * total * shrunk / (1.0 - reliability)
 
     def echo(self, echo: Echo) -> Tensor:
         """What replies tell of themselves under noise, (R, S)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +11,16 @@ import torch
 from tiny import tiny_decoder
 from torch import Tensor
 
-from querier.models.expectation import MOST, Expectation, share_between
+from querier.models.expectation import HASTE, MOST, Expectation, share_between
 from querier.types import STYLE, Echo, Items
 
 SIZE = 6
 
 
-def made(between: float | None = None) -> Expectation:
+def made(between: float | None = None, trust: float = 1.0) -> Expectation:
     """Unfitted, its whitening changes nothing."""
     model = Expectation(2, tiny_decoder().geometry, 1.0)
+    torch.nn.init.constant_(model.log_trust, math.log(trust) / HASTE)
     if between is not None:
         model.between.fill_(between)
     return model
@@ -107,6 +109,14 @@ def test_echo_and_guess_are_told_in_one_unit() -> None:
         assert ((read * reply).mean() / read.square().mean()).item() == pytest.approx(1 - reliability, abs=0.02)
         assert read.var().item() == pytest.approx(reliability / (1 - reliability) ** 2, rel=0.05)
     assert not model.echo(echo_of(reply, 0.0)).any()
+
+
+@torch.no_grad()
+def test_trust_scales_guesses_and_no_echo() -> None:
+    code = torch.randn(2, 3, STYLE)
+    half, full = made(0.3, 0.5), made(0.3)
+    assert torch.allclose(half.guess(history(code, [3, 1])), 0.5 * full.guess(history(code, [3, 1])), atol=1e-6)
+    assert torch.equal(half.echo(echo_of(code[0], 0.4)), full.echo(echo_of(code[0], 0.4)))
 
 
 def test_untrained_it_says_nothing_and_its_gradient_is_finite() -> None:
