@@ -185,7 +185,7 @@ class ConditioningConfig:
     gain: float = 13.0  # of the residual shift: in RMS of the hidden states, over all layers
     model: Model = Model.towers
     faithful: bool = False  # a published method as published, with the faults that its module lists
-    expectation: bool = True  # with a residual shift, whether the decoder is also told what style to expect
+    expectation: bool = False  # with a residual shift, whether the decoder is also told what style to expect
 
     def __post_init__(self) -> None:
         check_range("conditioning.rank", self.rank, 1)

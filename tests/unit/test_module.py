@@ -82,7 +82,7 @@ def test_the_objective_is_the_sum_of_its_parts(prepared: Prepared) -> None:
 
 
 def test_rows_with_an_echo_count_apart_and_read_no_history(prepared: Prepared) -> None:
-    settings = {"kind": "residual"}
+    settings = {"kind": "residual", "expectation": True}
     config = config_of(loss={"echo": 0.5, "echo_fraction": 0.5, "swap": 0.0}, conditioning=settings)
     module = small_module(prepared, config).train()
     assert isinstance(module.conditioner, QuerierModel)

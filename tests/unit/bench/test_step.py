@@ -23,7 +23,7 @@ def test_all_losses_are_on_and_every_ratio_is_there(config: Config) -> None:
     settings = replace(config, loss=replace(config.loss, swap_fraction=0.5))
     told: list[int] = []
     found = step.measure_step(settings, [8], 2, lambda what, done, total: told.append(done))
-    assert set(found["losses"]) == {"lm", "specific", "general", "swap", "echo"}
+    assert set(found["losses"]) == {"lm", "specific", "general", "swap"}
     assert set(found["ratio"]) == set(found["ratio_small"]) == {"8"}
     assert found["rho"] == 0.5
     assert all(value > 0 for times in found["seconds"].values() for value in times.values())

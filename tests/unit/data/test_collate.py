@@ -20,6 +20,7 @@ from querier.types import Batch, Split
 
 def builder(prepared: Any, parts: bool = True, **changes: Any) -> TrainingBatches:
     changes.setdefault("loss", {"swap_fraction": 0.5})
+    changes.setdefault("conditioning", {"expectation": True})
     config = make_config(**changes)
     return TrainingBatches(make_requests(prepared, config), config, score, parts)
 
