@@ -248,3 +248,19 @@ def test_explanations_say_where_it_looked() -> None:
     assert torch.allclose(attention.sum(-1), torch.ones(2, 2))
     assert torch.equal(attention[1, :, 0], torch.ones(2))  # only the null item is there
     assert ((gate > 0) & (gate < 1)).all()
+
+
+def test_an_expected_style_is_nobody_elses_and_nothing_without_a_history() -> None:
+    """With the expectation on: others' rows stay, no history and strength 0 say what the towers' prior alone says."""
+    model = make_model(conditioning={"kind": "residual", "expectation": True})
+    assert model.expectation is not None
+    torch.nn.init.normal_(model.expectation.up, std=0.05, generator=torch.Generator().manual_seed(5))
+    model.expectation.between.fill_(0.3)
+    batch = make_batch([3, 5, 0])
+    changed = replace(batch, history=mixed(batch.history, make_items(3, [3, 5, 0], seed=50), [0]))
+    before, after = condition(model, batch), condition(model, changed)
+    assert not torch.allclose(before[0], after[0], atol=1e-3)
+    assert torch.allclose(before[1:], after[1:], atol=1e-5)
+    assert torch.equal(condition(model, part_of(batch, [1])), condition(model, part_of(changed, [1])))
+    assert not before[2].any()
+    assert not condition(model, batch, strength=0.0).any()
