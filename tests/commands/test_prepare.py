@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,14 @@ def test_one_record_without_time_does_not_refuse_all_others(tmp_path: Path, caps
     shown = capsys.readouterr().err
     assert "1 record was refused and left out" in shown
     assert "log.jsonl:1: field `time`: missing, but 107 of 108 records have it" in shown
+
+
+def test_what_histories_tell_is_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "log.jsonl")
+    assert main(["prepare", *words(tmp_path), "signal=true", "evaluation.bootstrap=200"]) == 0
+    said = capsys.readouterr()
+    assert "told from histories by a linear reader (test replies, chance 0.5)" in said.out + said.err
+    kept = [json.loads(path.read_text()) for path in tmp_path.rglob("signal.json")]
+    assert len(kept) == 1
+    assert set(kept[0]) == {"cluster", "matched"}
+    assert all(set(each) <= {"vectors", "stylometry", "both"} for each in kept[0].values())
