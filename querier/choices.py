@@ -57,7 +57,7 @@ class DecoderKind(Choice):
 class Attention(Choice):
     auto = "auto"  # what transformers takes for the model
     sdpa = "sdpa"
-    eager = "eager"  # quicker to train on CPUs in mixed precision; its memory grows with the square of the length
+    eager = "eager"  # its backward is quicker on CPUs in mixed precision; memory grows with the square of the length
 
 
 class Fusion(Choice):

@@ -36,7 +36,7 @@ class DecoderConfig:
     max_length: int = 192  # tokens of prompt and reply; the prompt is cut at its left
     rows_at_once: int | None = None  # of a training step, those of like length together; null: all
     dtype: str = "float32"
-    attention: Attention = Attention.auto  # of a pretrained one
+    attention: Attention = Attention.auto  # where gradients are taken; without them as `auto`
     layers: int = 3  # of the small one, as the next three
     width: int = 128
     vocabulary: int = 2048

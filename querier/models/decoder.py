@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from querier.choices import DecoderKind, Train
+from querier.choices import Attention, DecoderKind, Train
 from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.generation import generate_ids
@@ -68,6 +68,7 @@ class Decoder(nn.Module):
         self._train_only(config.train)
         self.geometry = measure(self.bare, self.seq2seq)
         self.embedding_rms = measure_embedding(self.bare)
+        self._quickest: str = self.bare.config._attn_implementation  # without gradients: what transformers chose
 
     @property
     def bare(self) -> Any:
@@ -138,6 +139,7 @@ class Decoder(nn.Module):
 
     def _forward(self, tokens: Tokens, conditioning: Conditioning | None) -> Tensor:
         prepare = seq2seq_inputs if self.seq2seq else causal_inputs
+        self._attend(torch.is_grad_enabled())
         inputs = prepare(self.bare, tokens, conditioning)
         with shifted(self.layers, None if conditioning is None else conditioning.residual):
             logits: Tensor = self.bare(**inputs).logits
@@ -168,6 +170,7 @@ class Decoder(nn.Module):
             raise InputError(f"temperature={temperature} samples and needs a torch.Generator; 0 is greedy and does not")
         training = self.training
         self.eval()
+        self._attend(gradients=False)
         ids = generate_ids(self, tokens, conditioning, max_new_tokens, temperature, generator)
         self.train(training)
         return self.tokens.texts(ids)
@@ -204,6 +207,13 @@ class Decoder(nn.Module):
         """
         return build_decoder(config, Path(folder))
 
+    def _attend(self, gradients: bool) -> None:
+        """Compute attention as configured where gradients are taken: only its backward is ever better unfused."""
+        asked = self.config.attention
+        way = asked.value if gradients and asked is not Attention.auto else self._quickest
+        if way != self.bare.config._attn_implementation:
+            self.bare.set_attn_implementation(way)
+
     def _train_only(self, train: Train) -> None:
         for name, value in self.model.named_parameters():
             value.requires_grad_(train is Train.full or (train is Train.lora and "lora_" in name))
@@ -227,7 +237,7 @@ def build_decoder(config: DecoderConfig, folder: Path | None, seed: int = 0) -> 
         raise InputError(f"a small decoder starts from a trained base, and {folder or 'no folder'} holds none")
     else:
         source, revision = config.path, config.revision
-    model, tokenizer = load_pretrained(source, revision, getattr(torch, config.dtype), config.attention)
+    model, tokenizer = load_pretrained(source, revision, getattr(torch, config.dtype))
     if config.train is Train.lora and folder is not None and saved_adapter(folder):
         model = load_adapter(model, folder)
     return Decoder(model, tokenizer, config, seed).eval()

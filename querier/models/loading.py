@@ -15,23 +15,19 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-from querier.choices import Attention
 from querier.errors import InputError
 from querier.models.geometry import find_layers
 
 ADAPTER = "adapter"  # folder beside the weights
 
 
-def load_pretrained(
-    source: str, revision: str | None, dtype: torch.dtype, attention: Attention = Attention.auto
-) -> tuple[nn.Module, Any]:
+def load_pretrained(source: str, revision: str | None, dtype: torch.dtype) -> tuple[nn.Module, Any]:
     """A model and its tokenizer from a folder or from the hub.
 
     Args:
         source: A folder that `save_pretrained` of transformers wrote, or a hub name.
         revision: Of a hub name.
         dtype: Of the weights in memory.
-        attention: How its layers compute attention.
 
     Raises:
         InputError: If there is no such model, it is no text generator, it needs code of its own, or it has no
@@ -41,9 +37,8 @@ def load_pretrained(
     try:
         config = AutoConfig.from_pretrained(source, **where)
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        way = None if attention is Attention.auto else attention.value
         with _without_bars():
-            model = kind.from_pretrained(source, dtype=dtype, use_safetensors=True, attn_implementation=way, **where)
+            model = kind.from_pretrained(source, dtype=dtype, use_safetensors=True, **where)
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""

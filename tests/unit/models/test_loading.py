@@ -53,16 +53,24 @@ def test_save_and_load_give_the_same_logits(architecture: str, train: Train, tmp
 
 
 @pytest.mark.parametrize("attention", list(Attention))
-@torch.no_grad()
-def test_attention_is_computed_as_asked_with_the_same_result(attention: Attention, tmp_path: Path) -> None:
+def test_attention_is_computed_as_asked_where_gradients_are_taken_with_the_same_result(
+    attention: Attention, tmp_path: Path
+) -> None:
     path = saved_model(tmp_path, "llama")
     plain = build_decoder(DecoderConfig(kind=DecoderKind.pretrained, path=str(path)), None)
     config = DecoderConfig(kind=DecoderKind.pretrained, path=str(path), attention=attention)
     decoder = build_decoder(config, None)
-    if attention is not Attention.auto:
-        assert decoder.bare.config._attn_implementation == attention.value
     tokens = plain.score_tokens(tiny_rendered(3))
-    torch.testing.assert_close(decoder.log_prob(tokens), plain.log_prob(tokens))
+    with torch.no_grad():
+        expected = plain.log_prob(tokens)
+    quickest = plain.bare.config._attn_implementation
+    torch.testing.assert_close(decoder.log_prob(tokens).detach(), expected)
+    taken = quickest if attention is Attention.auto else attention.value
+    assert decoder.bare.config._attn_implementation == taken
+    assert len(decoder.generate(decoder.prompt_tokens(tiny_rendered(3)), None, 2)) == 3
+    assert decoder.bare.config._attn_implementation == quickest
+    with torch.no_grad():
+        torch.testing.assert_close(decoder.log_prob(tokens), expected)
 
 
 @pytest.mark.parametrize("train", list(Train))
