@@ -98,7 +98,8 @@ class _Evaluation:
         check_split(self.corpus, config.split)
         reads = options.reads or Reads()
         blind = not requests.config.prompt.name_querier
-        self.scorer = Scorer(model, requests, Reads(reads.history, reads.name and not blind), options.progress)
+        reads = Reads(reads.history, reads.name and not blind)
+        self.scorer = Scorer(model, requests, reads, options.progress, chunk=2 * config.batch_size)
         self.swaps = Swaps(requests, prepared, config.seed)
         rows = self.corpus.rows_in(Split[config.split.upper()])
         self.all_rows = sample_rows(rows, self.corpus.querier, config.limit, np.random.default_rng([config.seed, 100]))

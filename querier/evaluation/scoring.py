@@ -7,7 +7,7 @@ model never sees the true reply of a dialogue that it is to answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from querier.data.requests import Request, Requests
 from querier.errors import InputError, Unanswered
 from querier.types import Scored
 
-CHUNK = 1024  # requests that are built at a time: bounds the memory
+CHUNK = 128  # requests that are built at a time: bounds the memory, and how long nothing is heard
 
 
 class Model(Protocol):
@@ -64,15 +64,22 @@ class Scorer:
         requests: Builds what it reads.
         reads: What the method reads of a querier.
         progress: Called with what is done, how much of it, of how much.
+        chunk: Requests that the model gets at a time; of like length, so that it pads little.
     """
 
     def __init__(
-        self, model: Model, requests: Requests, reads: Reads | None = None, progress: Progress | None = None
+        self,
+        model: Model,
+        requests: Requests,
+        reads: Reads | None = None,
+        progress: Progress | None = None,
+        chunk: int = CHUNK,
     ) -> None:
         self.model = model
         self.requests = requests
         self.reads = reads or Reads()
         self.progress = progress
+        self.chunk = chunk
         self.reasons: dict[Key, str] = {}  # why a method has no answer
         self._known: dict[Key, Scored | None] = {}
 
@@ -92,16 +99,12 @@ class Scorer:
     def add(self, keys: Iterable[Key], what: str = "scoring") -> None:
         """Score what is not known yet, in chunks of like length."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._known]
-        length = {row: self._length(row) for row in {key.row for key in missing}}
-        missing.sort(key=lambda key: (-length[key.row], key.row))
-        for start in range(0, len(missing), CHUNK):
-            part = missing[start : start + CHUNK]
+        for places in self._chunks(missing, what):
+            part = [missing[place] for place in places]
             built = self._built(part)
             scored = self.model.score(list(built.values())) if built else []
             self._known.update(dict.fromkeys(part))
             self._known.update(zip(built, (usable(one) for one in scored), strict=True))
-            if self.progress is not None:
-                self.progress(what, start + len(part), len(missing))
 
     def __getitem__(self, key: Key) -> Scored | None:
         """What was found for a key that was added; None where scoring failed."""
@@ -115,22 +118,33 @@ class Scorer:
         Raises:
             InputError: The model gave more or fewer than it was asked for.
         """
-        replies: list[str | None] = []
-        for start in range(0, len(keys), CHUNK):
-            part = keys[start : start + CHUNK]
-            built = self._built(part)
-            requests = [blinded(built[key]) for key in part if key in built]
+        replies: dict[int, str | None] = {}
+        for places in self._chunks(keys, what):
+            built = self._built(keys[place] for place in places)
+            asked = [place for place in places if keys[place] in built]  # one that is asked twice is answered twice
+            requests = [blinded(built[keys[place]]) for place in asked]
             found = self.model.generate(requests, max_new_tokens, temperature=temperature, seed=seed) if built else []
             if len(found) != len(requests):
                 raise InputError(
                     f"the model gave {len(found)} replies to {len(requests)} requests; it must give one to each"
                 )
-            given = iter(found)
-            texts = (next(given) if key in built else None for key in part)
-            replies.extend(text if isinstance(text, str) else None for text in texts)
-            if self.progress is not None:
-                self.progress(what, len(replies), len(keys))
-        return replies
+            replies.update((at, text if isinstance(text, str) else None) for at, text in zip(asked, found, strict=True))
+        return [replies.get(place) for place in range(len(keys))]
+
+    def _chunks(self, keys: Sequence[Key], what: str) -> Iterator[list[int]]:
+        """Places of keys whose dialogues are about as long, so many at a time; says how far it is."""
+        turns = {row: self.requests.corpus.dialogue(row).turns for row in {key.row for key in keys}}
+        length = {row: sum(len(turn.text) for turn in each) for row, each in turns.items()}
+        order = sorted(range(len(keys)), key=lambda place: (-length[keys[place].row], keys[place].row))
+        for start in range(0, len(order), self.chunk):
+            self._say(what, start, len(order))
+            yield order[start : start + self.chunk]
+        if order:
+            self._say(what, len(order), len(order))
+
+    def _say(self, what: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(what, done, total)
 
     def _built(self, keys: Iterable[Key]) -> dict[Key, Request]:
         """What the model reads for each key; those that the method has no answer to are left out, with the reason."""
@@ -143,9 +157,6 @@ class Scorer:
             else:
                 built[key] = request
         return built
-
-    def _length(self, row: int) -> int:
-        return sum(len(turn.text) for turn in self.requests.corpus.dialogue(row).turns)
 
 
 def blinded(request: Request) -> Request:
