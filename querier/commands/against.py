@@ -21,9 +21,10 @@ from rich.table import Table
 
 from querier.analysis.report.pairs import ARMS
 from querier.commands.legend import legend
+from querier.commands.numbers import interval, number
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
-from querier.commands.test import model_digest, number, other_settings, own_settings, reads, scored_rows
+from querier.commands.test import model_digest, other_settings, own_settings, reads, scored_rows
 from querier.config import EvaluationConfig
 from querier.data.records import Corpus
 from querier.errors import InputError
@@ -307,11 +308,6 @@ def narrow(title: str, first: str, columns: Sequence[str]) -> Table:
     for column in columns:
         shown.add_column(column, justify="right")
     return shown
-
-
-def interval(value: Value) -> str:
-    """Both ends."""
-    return f"[{number(value.low)}, {number(value.high)}]"
 
 
 def count(good: int, failed: int) -> str:

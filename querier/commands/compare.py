@@ -20,10 +20,11 @@ from querier.analysis.report.metrics import LABELS
 from querier.commands.compose import compose, job_overrides
 from querier.commands.fit import plain_config, run_fit
 from querier.commands.legend import legend
+from querier.commands.numbers import interval
 from querier.commands.options import CompareOptions
 from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
-from querier.commands.test import number, scored_rows
+from querier.commands.test import scored_rows
 from querier.config import Config, EvaluationConfig, to_plain
 from querier.evaluation.comparison import Comparison, Difference, compare
 from querier.evaluation.results import Record
@@ -188,7 +189,7 @@ def table(name: str, found: Comparison) -> Table:
 def _cell(value: Value | None, difference: Difference | None) -> str:
     if value is None or value.value is None:
         return "-"
-    text = f"{value.value:.4f}\n[{number(value.low)}, {number(value.high)}]"
+    text = f"{value.value:.4f}\n{interval(value)}"
     if difference is None or difference.value.value is None:
         return text
     return f"{text}\n{difference.value.value:+.4f}{'*' if difference.sure else ''}"

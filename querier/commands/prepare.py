@@ -10,6 +10,7 @@ from typing import Any
 
 from querier.analysis.markdown import SIGNALS
 from querier.choices import OnError
+from querier.commands.numbers import with_interval
 from querier.commands.options import PrepareOptions
 from querier.commands.progress import Progress
 from querier.config import Config, PromptConfig
@@ -22,7 +23,6 @@ from querier.data.requests import Requests
 from querier.data_config import DataConfig
 from querier.errors import InputError
 from querier.evaluation.signal import history_signal
-from querier.evaluation.statistics import Value
 from querier.evaluation.swap import SwapKind
 from querier.methods.prompts import renderer
 from querier.models.encoder import SentenceEncoder
@@ -118,16 +118,10 @@ def say_signal(prepared: Prepared, config: Config) -> None:
     for kind, histories in SIGNALS.items():
         found = history_signal(requests, prepared, config.evaluation, SwapKind[kind.upper()])
         kept[kind] = {name: value.to_json() for name, value in found.items()}
-        told = [f"{CHANNELS[name]} {shown(value)}" for name, value in found.items()]
+        told = [f"{CHANNELS[name]} {with_interval(value)}" for name, value in found.items()]
         told.append(counted(found["both"].n, "pair") if found else "nobody to tell apart")
         log.info("    histories %s: %s", histories, ", ".join(told))
     write_json(prepared.folder / "signal.json", kept)
-
-
-def shown(value: Value) -> str:
-    """A number with its interval where there is one."""
-    ends = "" if value.low is None else f" [{value.low:.3f}, {value.high:.3f}]"
-    return f"{value.value:.3f}{ends}"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from querier.analysis.report.metrics import LABELS
 from querier.choices import Kind, Profile, Source
 from querier.commands.compose import job_overrides
 from querier.commands.legend import legend
+from querier.commands.numbers import interval, number
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
 from querier.config import Config, EncoderConfig, EvaluationConfig
@@ -228,13 +229,9 @@ def table(name: str, result: Result) -> Table:
             continue
         value = result.metrics[metric]
         parts = [result.metrics.get(metric + suffix) for suffix in ("_seen", "_unseen")]
-        interval = f"{number(value.low)} to {number(value.high)}"
         name = f"{metric} ({value.n_failed} of {value.n + value.n_failed} failed)" if value.n_failed else metric
-        shown.add_row(name, number(value.value), interval, *(number(part.value) if part else "-" for part in parts))
+        shown.add_row(
+            name, number(value.value), interval(value), *(number(part.value) if part else "-" for part in parts)
+        )
     shown.caption = legend(metric for metric in SHOWN if metric in result.metrics)
     return shown
-
-
-def number(value: float | None) -> str:
-    """Three decimals, or a dash for what could not be measured."""
-    return "-" if value is None else f"{value:.3f}"

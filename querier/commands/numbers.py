@@ -1,0 +1,20 @@
+"""Numbers as the commands' tables and lines show them."""
+
+from __future__ import annotations
+
+from querier.evaluation.statistics import Value
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash for what could not be measured."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def interval(value: Value) -> str:
+    """Both ends of the 95 % interval."""
+    return f"[{number(value.low)}, {number(value.high)}]"
+
+
+def with_interval(value: Value) -> str:
+    """A number, and its interval where there is one."""
+    return f"{number(value.value)} {interval(value)}" if value.low is not None else number(value.value)
