@@ -267,6 +267,7 @@ class EvaluationConfig:
     generate: int = 300  # rows with a generated reply, of seen and of unseen queriers each; 0 for none
     limit: int | None = None  # a seeded sample of so many rows
     max_new_tokens: int = 64
+    repetition_penalty: float = 1.0  # above 1 what a reply has said becomes less likely; also where a run is asked
     batch_size: int = 64
     bootstrap: int = 10_000
     seed: int = 0
@@ -282,6 +283,7 @@ class EvaluationConfig:
             check_range("evaluation.limit", self.limit, 1)
         check_range("evaluation.seed", self.seed, 0)
         check_range("evaluation.generate", self.generate, 0)
+        check_range("evaluation.repetition_penalty", self.repetition_penalty, 1, 10)
         check_range("evaluation.bootstrap", self.bootstrap, 100)
 
 

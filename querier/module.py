@@ -21,6 +21,7 @@ from querier.errors import InputError
 from querier.losses import Sum, combine, lm_loss, mean_log_prob, swap_loss
 from querier.models.conditioner import Conditioner, Outputs, Step
 from querier.models.decoder import Decoder
+from querier.models.generation import Sampling
 from querier.types import Batch, Conditioning, LossParts, Scored, Tokens, move, take
 
 MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # of `trainer.precision`, as Lightning names them
@@ -179,13 +180,14 @@ class QuerierModule(lightning.LightningModule):
         seed: int = 0,
         strength: float = 1.0,
     ) -> list[str]:
-        """A reply to each request, greedy at temperature 0, batched by length."""
+        """A reply to each request, the likeliest at temperature 0, batched by length."""
         generator = torch.Generator(self.device).manual_seed(seed)
+        sampling = Sampling(temperature, generator, self.config.evaluation.repetition_penalty)
         replies: dict[int, str] = {}
         for places, batch in self._batches(requests, None, prompt_only=True):
             with self.precision():
                 conditioning = self._condition(batch, strength)
-                texts = self.decoder.generate(batch.tokens, conditioning, max_new_tokens, temperature, generator)
+                texts = self.decoder.generate(batch.tokens, conditioning, max_new_tokens, sampling)
             replies.update(zip(places, texts, strict=True))
         return [replies[place] for place in range(len(requests))]
 

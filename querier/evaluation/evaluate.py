@@ -326,6 +326,7 @@ def settings_of(config: EvaluationConfig) -> dict[str, object]:
         "generate": config.generate,
         "max_new_tokens": config.max_new_tokens,
         "temperature": 0.0,
+        "repetition_penalty": config.repetition_penalty,
         "bootstrap": config.bootstrap,
         "seed": config.seed,
         "interval": "95 %, wild cluster bootstrap-t over queriers",

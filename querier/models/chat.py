@@ -13,7 +13,7 @@ from querier.choices import DecoderKind, Train
 from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.decoder import Decoder, build_decoder
-from querier.models.generation import generate_ids
+from querier.models.generation import Sampling, generate_ids
 from querier.types import Rendered, Tokens, move
 
 WHOLE = 1 << 30  # tokens: no prompt is cut; one that does not fit is refused
@@ -80,9 +80,9 @@ class ChatModel:
         found: list[Written | None] = [None] * len(prompts)
         if not places:
             return found
-        generator = torch.Generator(self.device).manual_seed(SEED) if temperature > 0 else None
+        sampling = Sampling(temperature, torch.Generator(self.device).manual_seed(SEED))
         tokens: Tokens = move(self.decoder.prompt_tokens([rendered[place] for place in places]), self.device)
-        written = generate_ids(self.decoder, tokens, None, max_new_tokens, temperature, generator)
+        written = generate_ids(self.decoder, tokens, None, max_new_tokens, sampling)
         stops = self.decoder.tokens.stops
         for place, ids, text in zip(places, written, self.decoder.tokens.texts(written), strict=True):
             found[place] = Written(text, bool(ids) and ids[-1] in stops, length[place], len(ids))

@@ -18,7 +18,7 @@ from torch.nn import functional
 from querier.choices import Attention, DecoderKind, Train
 from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
-from querier.models.generation import generate_ids
+from querier.models.generation import GREEDY, Sampling, generate_ids
 from querier.models.geometry import Geometry, find_layers, measure, measure_embedding
 from querier.models.injection import only, shifted, virtual_tokens
 from querier.models.loading import (
@@ -151,27 +151,20 @@ class Decoder(nn.Module):
         tokens: Tokens,
         conditioning: Conditioning | None,
         max_new_tokens: int,
-        temperature: float = 0.0,
-        generator: torch.Generator | None = None,
+        sampling: Sampling = GREEDY,
     ) -> list[str]:
-        """Replies to prompts, greedy at temperature 0.
+        """Replies to prompts.
 
         Args:
             tokens: From `prompt_tokens`.
             conditioning: What the decoder reads besides; None for nothing.
             max_new_tokens: Length limit.
-            temperature: Above 0 for sampling.
-            generator: Source of randomness, on the decoder's device; needed for sampling.
-
-        Raises:
-            InputError: Sampling without a generator.
+            sampling: How each token is chosen.
         """
-        if temperature > 0 and generator is None:
-            raise InputError(f"temperature={temperature} samples and needs a torch.Generator; 0 is greedy and does not")
         training = self.training
         self.eval()
         self._attend(gradients=False)
-        ids = generate_ids(self, tokens, conditioning, max_new_tokens, temperature, generator)
+        ids = generate_ids(self, tokens, conditioning, max_new_tokens, sampling)
         self.train(training)
         return self.tokens.texts(ids)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers import RepetitionPenaltyLogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
+from querier.errors import InputError
 from querier.models.injection import only, padded_left, positions, shifted, virtual_tokens
 from querier.models.sequence import causal_inputs, decoder_start, encoder_inputs, seq2seq_cache, takes_positions
 from querier.types import Conditioning, Tokens, take
@@ -19,13 +21,50 @@ if TYPE_CHECKING:
     from querier.models.decoder import Decoder
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Args:
+        temperature: 0 takes the likeliest one.
+        generator: Source of randomness on the decoder's device, for a temperature above 0.
+        repetition_penalty: Above 1 a token that the reply holds already becomes less likely: its logit is divided by
+            this where positive, else multiplied (CTRL, Keskar et al. 2019, section 4.1; there 1.2). 1 for none.
+
+    Raises:
+        InputError: Sampling without a generator.
+    """
+
+    temperature: float = 0.0
+    generator: torch.Generator | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature > 0 and self.generator is None:
+            raise InputError(
+                f"temperature={self.temperature} samples and needs a torch.Generator; 0 is greedy and does not"
+            )
+
+    def choose(self, logits: Tensor, said: list[Tensor]) -> Tensor:
+        """The next token of each row, (B,), from its logits (B, vocabulary) and the reply's tokens, (B,) each."""
+        if self.repetition_penalty != 1 and said:
+            penalise = RepetitionPenaltyLogitsProcessor(self.repetition_penalty)
+            logits = penalise(torch.stack(said, dim=1), logits)
+        if self.temperature <= 0:
+            return logits.argmax(-1)
+        shares = torch.softmax(logits.float() / self.temperature, dim=-1)
+        return torch.multinomial(shares, 1, generator=self.generator)[:, 0]
+
+
+GREEDY = Sampling()
+
+
 def generate_ids(
     decoder: Decoder,
     tokens: Tokens,
     conditioning: Conditioning | None,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    generator: torch.Generator | None = None,
+    sampling: Sampling = GREEDY,
 ) -> list[list[int]]:
     """New token ids of each row, its end included.
 
@@ -34,22 +73,23 @@ def generate_ids(
         tokens: Prompts, (B, L), left-padded for a causal decoder.
         conditioning: Of the B rows; None for none.
         max_new_tokens: Length limit; a model with a limit of positions ends there.
-        temperature: 0 takes the likeliest token.
-        generator: Source of randomness for a temperature above 0.
+        sampling: How each token is chosen.
     """
     if _must_not_pad(decoder, tokens, conditioning):
-        return _by_length(decoder, tokens, conditioning, max_new_tokens, temperature, generator)
+        return _by_length(decoder, tokens, conditioning, max_new_tokens, sampling)
     conditioning = conditioning or Conditioning()
     limit = min(max_new_tokens, _room(decoder, tokens, conditioning))
     if limit < 1:
         return [[] for _ in tokens.input_ids]
     stops = torch.tensor(sorted(decoder.tokens.stops), device=tokens.input_ids.device)
     ended = torch.zeros(len(tokens.input_ids), dtype=torch.bool, device=tokens.input_ids.device)
+    said: list[Tensor] = []
     found: list[Tensor] = []
     with shifted(decoder.layers, conditioning.residual):
         steps = (_Seq2Seq if decoder.seq2seq else _Causal)(decoder.bare, tokens, conditioning)
         while True:
-            chosen = _choose(steps.logits, temperature, generator)
+            chosen = sampling.choose(steps.logits, said)
+            said.append(chosen)
             found.append(torch.where(ended, -1, chosen))
             ended = ended | torch.isin(chosen, stops)
             if len(found) == limit or bool(ended.all()):
@@ -104,13 +144,6 @@ class _Seq2Seq:
         self.logits: Tensor = found.logits[:, -1]
 
 
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    if temperature <= 0:
-        return logits.argmax(-1)
-    shares = torch.softmax(logits.float() / temperature, dim=-1)
-    return torch.multinomial(shares, 1, generator=generator)[:, 0]
-
-
 def _room(decoder: Decoder, tokens: Tokens, conditioning: Conditioning) -> int:
     """New tokens that the model has positions for."""
     limit = getattr(decoder.bare.config.get_text_config(decoder=True), "max_position_embeddings", None)
@@ -134,8 +167,7 @@ def _by_length(
     tokens: Tokens,
     conditioning: Conditioning | None,
     max_new_tokens: int,
-    temperature: float,
-    generator: torch.Generator | None,
+    sampling: Sampling,
 ) -> list[list[int]]:
     """The same, rows of one length at a time and hence without padding."""
     lengths = tokens.attention_mask.sum(1)
@@ -143,6 +175,6 @@ def _by_length(
     for length in sorted(set(lengths.tolist())):
         rows = (lengths == length).nonzero()[:, 0]
         part = replace(tokens, **{name: value[rows, -length:] for name, value in vars(tokens).items()})
-        ids = generate_ids(decoder, part, take(conditioning, rows), max_new_tokens, temperature, generator)
+        ids = generate_ids(decoder, part, take(conditioning, rows), max_new_tokens, sampling)
         found.update(zip(rows.tolist(), ids, strict=True))
     return [found[row] for row in range(len(lengths))]

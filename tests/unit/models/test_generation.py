@@ -11,7 +11,7 @@ from querier.choices import Kind
 from querier.errors import InputError
 from querier.models.conditioning import build_head
 from querier.models.decoder import Decoder
-from querier.models.generation import generate_ids
+from querier.models.generation import Sampling, generate_ids
 from querier.types import Conditioning, Tokens, take
 
 KINDS = (Kind.none, Kind.soft_prompt, Kind.prefix, Kind.residual)
@@ -74,22 +74,39 @@ def test_sampling_is_seeded_and_needs_a_generator() -> None:
 
     def sample(seed: int) -> list[list[int]]:
         with torch.no_grad():
-            return generate_ids(decoder, tokens, None, 8, 1.0, torch.Generator().manual_seed(seed))
+            return generate_ids(decoder, tokens, None, 8, Sampling(1.0, torch.Generator().manual_seed(seed)))
 
     state = torch.get_rng_state()
     assert sample(0) == sample(0)
     assert sample(0) != sample(1)
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(InputError, match="Generator"):
-        decoder.generate(tokens, None, 4, temperature=1.0)
+        Sampling(temperature=1.0)
 
 
 @torch.no_grad()
 def test_a_cold_sample_is_greedy() -> None:
     decoder = tiny_decoder()
     tokens = decoder.prompt_tokens(tiny_rendered(3))
-    cold = generate_ids(decoder, tokens, None, STEPS, 1e-4, torch.Generator().manual_seed(0))
+    cold = generate_ids(decoder, tokens, None, STEPS, Sampling(1e-4, torch.Generator().manual_seed(0)))
     assert cold == generate_ids(decoder, tokens, None, STEPS)
+
+
+@torch.no_grad()
+def test_a_repetition_penalty_makes_what_was_said_less_likely() -> None:
+    decoder = tiny_decoder()
+    decoder.tokens.stops = {9_999}
+    tokens = decoder.prompt_tokens(tiny_rendered(4)[3:])  # whose likeliest reply says things twice
+    found = generate_ids(decoder, tokens, None, STEPS, Sampling(repetition_penalty=1.3))[0]
+    said: list[int] = []
+    for _ in range(STEPS):  # the whole text anew for each token, and the formula of CTRL spelt out
+        ids = torch.cat([tokens.input_ids, torch.tensor([said], dtype=torch.long)], dim=1)
+        logits = decoder.bare(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1]
+        for token in set(said):
+            logits[token] = logits[token] / 1.3 if logits[token] > 0 else logits[token] * 1.3
+        said.append(int(logits.argmax()))
+    assert found == said
+    assert found != generate_ids(decoder, tokens, None, STEPS)[0]
 
 
 def test_generation_ends_where_positions_do() -> None:
