@@ -37,6 +37,8 @@ DEMO = {
 }
 
 SIGNALS = {"cluster": "as they are read", "matched": "of one responder and age"}
+QUERY = "query"
+READERS = {QUERY: "query alone", "vectors": "and vectors", "stylometry": "and stylometry", "both": "and both"}
 
 
 def fill(text: str, folder: Path) -> str:
@@ -111,14 +113,24 @@ def cold_start(found: dict[str, Any], metrics: Sequence[str]) -> list[str]:
 
 
 def signal(found: dict[str, Any], _: Sequence[str]) -> list[str]:
-    """For each corpus how often a linear reader of histories finds who asked, by channel, with its 95 % interval."""
-    channels = list(next(iter(next(iter(found.values())).values())))
-    lines = _head(["corpus", "histories", *channels, "pairs"])
-    for corpus, kinds in found.items():
-        for kind, values in kinds.items():
-            cells = [_cell(name, values[name], None) for name in channels]
-            lines.append(_row([corpus, SIGNALS[kind], *cells, str(values[channels[0]]["n"])]))
+    """For each corpus how often linear readers of histories find who asked, with 95 % intervals.
+
+    After Δ what reading the reply adds to reading the query alone, on the same dialogues; a star where its interval
+    excludes 0.
+    """
+    lines = _head(["corpus", "histories", *READERS.values(), "dialogues"])
+    for corpus, kept in found.items():
+        for kind, signal in kept["histories"].items():
+            accuracy, gain = signal["accuracy"], signal["gain"]
+            cells = [_cell(name, accuracy.get(name), _starred(gain.get(name))) for name in READERS]
+            lines.append(_row([corpus, SIGNALS[kind], *cells, str(accuracy[QUERY]["n"]) if accuracy else "0"]))
     return lines
+
+
+def _starred(gain: dict[str, Any] | None) -> dict[str, Any] | None:
+    if gain is None:
+        return None
+    return {**gain, "sure": gain["low"] is not None and (gain["low"] > 0 or gain["high"] < 0)}
 
 
 TABLES: dict[str, Callable[[dict[str, Any], Sequence[str]], list[str]]] = {

@@ -22,6 +22,7 @@ from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.data_config import DataConfig
 from querier.errors import InputError
+from querier.evaluation.evaluate import settings_of
 from querier.evaluation.signal import history_signal
 from querier.evaluation.swap import SwapKind
 from querier.methods.prompts import renderer
@@ -31,7 +32,12 @@ from querier.types import EncodeTexts
 
 log = logging.getLogger(__name__)
 
-CHANNELS = {"vectors": "sentence vectors", "stylometry": "stylometry", "both": "both"}
+READERS = {
+    "query": "from the query alone",
+    "vectors": "with the reply's vectors",
+    "stylometry": "with its stylometry",
+    "both": "with both",
+}
 
 SHOWN = 20  # refused records that are listed; their file has all
 
@@ -114,14 +120,15 @@ def say_signal(prepared: Prepared, config: Config) -> None:
     """Log how much histories tell of the replies to come, and keep it in `signal.json` of the prepared corpus."""
     requests = Requests(prepared, Histories(prepared.corpus), config, renderer(PromptConfig()))  # it reads no prompt
     log.info("  who asked, told from histories by a linear reader (%s replies, chance 0.5):", config.evaluation.split)
-    kept: dict[str, dict[str, Any]] = {}
+    kept: dict[str, Any] = {}
     for kind, histories in SIGNALS.items():
         found = history_signal(requests, prepared, config.evaluation, SwapKind[kind.upper()])
-        kept[kind] = {name: value.to_json() for name, value in found.items()}
-        told = [f"{CHANNELS[name]} {with_interval(value)}" for name, value in found.items()]
-        told.append(counted(found["both"].n, "pair") if found else "nobody to tell apart")
+        kept[kind] = found.to_json()
+        told = [f"{READERS[name]} {with_interval(value)}" for name, value in found.accuracy.items()]
+        told += [f"{READERS[name]} add {with_interval(value)}" for name, value in found.gain.items() if name == "both"]
+        told.append(counted(found.accuracy["both"].n, "dialogue") if told else "nobody to tell apart")
         log.info("    histories %s: %s", histories, ", ".join(told))
-    write_json(prepared.folder / "signal.json", kept)
+    write_json(prepared.folder / "signal.json", {"settings": settings_of(config.evaluation), "histories": kept})
 
 
 @contextmanager

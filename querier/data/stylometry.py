@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from querier.data.words import REMEMBERED, words
+from querier.data.words import REMEMBERED, apart, words
 from querier.types import STYLE
 
 PAUSE = re.compile(r"\.\.\.|…|—|–| - |--")
@@ -72,9 +72,9 @@ def stylometry(text: str) -> np.ndarray:
     In this order: words and characters, logarithmic; mood, politeness, formality; whether there are exclamation marks,
     questions, pauses; commas and full stops per word; whether a sentence begins without a space; apostrophes per word;
     whether there are digits; pauses and opening brackets per word; share of capitals; whether it begins in lower case;
-    characters per word; first persons per word.
+    characters per word; first persons per word. A word stands between spaces, of Chinese and Japanese it is a letter.
     """
-    size, said = max(1, len(text)), max(1, len(text.split()))
+    size, said = max(1, len(text)), max(1, len(apart(text).split()))
     length, exclaims, asks, pauses, polite, mood = traits(text)
     return np.array(
         [

@@ -24,6 +24,7 @@ from querier.data.preparation import Prepared
 from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.data.words import words
+from querier.types import Split
 
 NAME = re.compile(r"[^\W\d_]+")
 SHORTEST = 3  # letters of a part of a name; shorter ones are initials and titles
@@ -106,7 +107,8 @@ class Swaps:
         """What another querier had said and been answered before the dialogue's query, all of it."""
         corpus = self.corpus
         time, scene, responder = int(corpus.time[row]), int(corpus.scene[row]), int(corpus.responder[row])
-        history = self.requests.histories.of_querier(querier, time, scene, responder, None, training=False)
+        held_out = corpus.split[row] in (Split.VALIDATION.value, Split.TEST.value)  # or nothing held out is read
+        history = self.requests.histories.of_querier(querier, time, scene, responder, None, training=not held_out)
         return self._without_query(row, history)
 
     def candidates(self, kind: SwapKind, row: int) -> np.ndarray:

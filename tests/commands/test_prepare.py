@@ -92,8 +92,11 @@ def test_what_histories_tell_is_said_and_kept(tmp_path: Path, capsys: pytest.Cap
     write_log(tmp_path / "log.jsonl")
     assert main(["prepare", *words(tmp_path), "signal=true", "evaluation.bootstrap=200"]) == 0
     said = capsys.readouterr()
-    assert "told from histories by a linear reader (test replies, chance 0.5)" in said.out + said.err
+    assert "told from histories by a linear reader (validation replies, chance 0.5)" in said.out + said.err
     kept = [json.loads(path.read_text()) for path in tmp_path.rglob("signal.json")]
     assert len(kept) == 1
-    assert set(kept[0]) == {"cluster", "matched"}
-    assert all(set(each) <= {"vectors", "stylometry", "both"} for each in kept[0].values())
+    assert set(kept[0]["histories"]) == {"cluster", "matched"}
+    assert kept[0]["settings"]["split"] == "validation"
+    for found in kept[0]["histories"].values():
+        assert set(found["accuracy"]) in ({"query", "vectors", "stylometry", "both"}, set())
+        assert set(found["gain"]) == set(found["accuracy"]) - {"query"}

@@ -55,5 +55,6 @@ def test_what_a_text_is_about_does_not_show() -> None:
 
 def test_it_reads_chinese_marks() -> None:
     plain, marked = stylometry("今天下雨我不去"), stylometry("今天下雨，我不去！谢谢。")
+    assert plain[17] == marked[17] == 1  # characters of a word, which is a character there
     rises = marked > plain
     assert rises[[0, 1, 3, 5, 8, 9]].all()  # words, characters, politeness, exclamation, comma, full stop
