@@ -70,8 +70,10 @@ class QuerierModule(lightning.LightningModule):
         loss = self.config.loss
         index = batch.swap.index if batch.swap is not None else batch.rows[:0]
         tokens = take(batch.tokens, index)
-        with torch.set_grad_enabled(loss.push_away):
-            other = reply_mean(self.decoder.log_prob(tokens, swapped), tokens)
+        # With gradients taken, though not always kept: without, the decoder computes in another arithmetic, whose
+        # difference would be taken for the querier's.
+        other = reply_mean(self.decoder.log_prob(tokens, swapped), tokens)
+        other = other if loss.push_away else other.detach()
         return swap_loss(reply_mean(log_prob[index], tokens), other, loss.swap_margin, loss.swap_form)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

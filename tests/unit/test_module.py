@@ -19,7 +19,7 @@ from querier.data.requests import Request
 from querier.errors import InputError
 from querier.models.querier_model import QuerierModel
 from querier.module import QuerierModule, reply_mean
-from querier.types import Batch, Split, Tokens
+from querier.types import Batch, Conditioning, Split, Tokens
 
 STILL = {"feature_dropout": 0.0, "history_dropout": 0.0, "shift_dropout": 0.0}
 
@@ -170,6 +170,22 @@ def test_only_push_away_moves_what_a_contrast_user_would_have_got(prepared: Prep
     for one, two in zip(gradients, wanted, strict=True):
         assert (one is None) is (two is None)
         assert one is None or torch.allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("push_away", [False, True])
+def test_a_swap_between_two_equal_readings_finds_no_difference(prepared: Prepared, push_away: bool) -> None:
+    """In mixed precision too: both sides of a training step's swap are computed alike."""
+    loss = {"swap_fraction": 1.0, "swap_margin": 0.1, "push_away": push_away}
+    module = small_module(prepared, config_of(loss=loss, trainer={"precision": "bf16-mixed"})).train()
+    with torch.no_grad():
+        for value in module.decoder.parameters():
+            value.mul_(8 if value.ndim > 1 else 1)  # or else untrained logits are too small to round
+    batch = training_batch(prepared, module)
+    assert batch.swap is not None
+    with torch.autocast("cpu", torch.bfloat16):
+        log_prob = module.decoder.log_prob(batch.tokens)
+        found = module._swap(batch, log_prob, Conditioning())
+    assert float(found.total.detach()) / float(found.count) == pytest.approx(0.1, abs=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(prepared: Prepared) -> None:
