@@ -267,7 +267,7 @@ class EvaluationConfig:
     generate: int = 300  # rows with a generated reply, of seen and of unseen queriers each; 0 for none
     limit: int | None = None  # a seeded sample of so many rows
     max_new_tokens: int = 64
-    repetition_penalty: float = 1.0  # above 1 what a reply has said becomes less likely; also where a run is asked
+    repetition_penalty: float = 1.0  # above 1 what a reply has said becomes less likely
     batch_size: int = 64
     bootstrap: int = 10_000
     seed: int = 0

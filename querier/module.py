@@ -181,10 +181,11 @@ class QuerierModule(lightning.LightningModule):
         temperature: float = 0.0,
         seed: int = 0,
         strength: float = 1.0,
+        repetition_penalty: float | None = None,
     ) -> list[str]:
-        """A reply to each request, the likeliest at temperature 0, batched by length."""
+        """A reply to each request, the likeliest at temperature 0, batched by length; by default as it is judged."""
         generator = torch.Generator(self.device).manual_seed(seed)
-        sampling = Sampling(temperature, generator, self.config.evaluation.repetition_penalty)
+        sampling = Sampling(temperature, generator, repetition_penalty or self.config.evaluation.repetition_penalty)
         replies: dict[int, str] = {}
         for places, batch in self._batches(requests, None, prompt_only=True):
             with self.precision():

@@ -90,13 +90,13 @@ class Responder:
             device: Where it computes; the accelerator if there is one.
 
         Raises:
-            InputError: Where the run or its prepared corpus is not there.
+            InputError: Where the run or its prepared corpus is not there, or the run is not finished.
         """
         folder = Path(run)
-        path = folder / "run.json"
-        if not path.is_file():
+        card = Run(folder).card()
+        if not card:
             raise InputError(f"{folder} is not a run: it has no run.json; give a folder that `querier fit` wrote")
-        card = json.loads(path.read_text())
+        Run(folder).check_finished()
         prepared = Path(card["prepared"])
         if not prepared.is_dir():
             words = " ".join(shlex.quote(word) for word in card.get("job") or ["<the settings of the run>"])

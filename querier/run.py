@@ -117,6 +117,15 @@ class Run:
         """Whether the run came to its end."""
         return self.card().get("status") == FINISHED
 
+    def check_finished(self) -> None:
+        """Refuse a run that has not come to its end.
+
+        Raises:
+            InputError: With what to do.
+        """
+        if not self.finished:
+            raise InputError(f"{self.folder} is not finished; run the same `querier fit` again, it goes on")
+
 
 def run_digest(config: Config, data_digest: str) -> str:
     """Eight letters that name all that training depends on.

@@ -108,8 +108,7 @@ def check_comparable(a: Run, b: Run, config: EvaluationConfig) -> None:
     if a.folder.resolve() == b.folder.resolve():
         raise InputError(f"run and against are the same run, {a.folder}; name another one: against=<folder or name>")
     for one in (a, b):
-        if not one.finished:
-            raise InputError(f"{one.folder} is not finished; run the same `querier fit` again, it goes on")
+        one.check_finished()
     digests = [one.card().get("data_digest") for one in (a, b)]
     if digests[0] != digests[1]:
         raise InputError(

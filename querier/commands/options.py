@@ -154,6 +154,7 @@ class AnswerOptions:
         max_new_tokens: Length limit of a reply.
         temperature: 0 takes the likeliest token.
         seed: Of the sampling, where temperature > 0.
+        repetition_penalty: Above 1 what a reply has said becomes less likely; None for what the run is judged with.
     """
 
     run: str = ""
@@ -162,12 +163,15 @@ class AnswerOptions:
     max_new_tokens: int = 64
     temperature: float = 0.0
     seed: int = 0
+    repetition_penalty: float | None = None
 
     def __post_init__(self) -> None:
         check_range("strength", self.strength, 0.0, STRONGEST, "1 is as trained")
         check_range("max_new_tokens", self.max_new_tokens, 1)
         check_range("temperature", self.temperature, 0.0, 10.0)
         check_range("seed", self.seed, 0)
+        if self.repetition_penalty is not None:
+            check_range("repetition_penalty", self.repetition_penalty, 1, 10)
 
 
 @dataclass

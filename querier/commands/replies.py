@@ -44,7 +44,12 @@ def answer(
             for one in questions[start : start + batch_size]
         ]
         replies += responder.module.generate(
-            requests, options.max_new_tokens, options.temperature, options.seed + start, options.strength
+            requests,
+            options.max_new_tokens,
+            options.temperature,
+            options.seed + start,
+            options.strength,
+            options.repetition_penalty,
         )
         progress("answer", len(replies), len(questions))
     return replies

@@ -105,9 +105,9 @@ def run(options: TestOptions) -> None:
 
 def own_settings(run: Run, given: EvaluationConfig) -> EvaluationConfig:
     """What a command line says of the evaluation; what it is silent about is as the run was configured."""
-    said = {word.split("=")[0].lstrip("+") for word in job_overrides() or [] if word.startswith("evaluation.")}
+    said = {word.split("=")[0].lstrip("+") for word in job_overrides() or []}
     own = run.config().evaluation
-    names = {one.name for one in fields(EvaluationConfig)} - {name.removeprefix("evaluation.") for name in said}
+    names = {one.name for one in fields(EvaluationConfig) if f"evaluation.{one.name}" not in said}
     return replace(given, **{name: getattr(own, name) for name in names})
 
 
@@ -121,9 +121,13 @@ def say_replaced(run: Run, config: EvaluationConfig) -> None:
 
 
 def other_settings(taken: Mapping[str, Any], config: EvaluationConfig) -> str:
-    """The settings of results where they are not those of `config`, as one would type them; empty where all agree."""
+    """The settings of results where they are not those of `config`, as one would type them; empty where all agree.
+
+    Results from before there was a setting were taken with what is its default now.
+    """
+    taken = {**settings_of(EvaluationConfig()), **taken}
     wanted = {name: value for name, value in settings_of(config).items() if name not in AFTERWARDS}
-    other = {name: taken.get(name) for name, value in wanted.items() if taken.get(name) != value}
+    other = {name: taken[name] for name, value in wanted.items() if taken[name] != value}
     return " ".join(f"evaluation.{name}={'null' if value is None else value}" for name, value in other.items())
 
 
@@ -182,8 +186,7 @@ def scored_rows(run: Run, config: EvaluationConfig, progress: Progress | None = 
     results, examples = run.results_of(config.split), run.examples_of(config.split)
     if results.is_file() and examples.is_file():
         found = json.loads(results.read_text(encoding="utf-8"))
-        wanted = {name: value for name, value in settings_of(config).items() if name not in AFTERWARDS}
-        if wanted.items() <= found["settings"].items() and found["model"] == model_digest(run.model):
+        if not other_settings(found["settings"], config) and found["model"] == model_digest(run.model):
             with examples.open(encoding="utf-8") as lines:
                 return [json.loads(line) for line in lines]
     return run_test(run, config, progress).rows

@@ -10,6 +10,9 @@ import pytest
 from tiny_log import WAYS
 
 from querier.cli import main
+from querier.commands.test import other_settings
+from querier.config import EvaluationConfig
+from querier.evaluation.evaluate import settings_of
 from querier.models.decoder import Decoder
 from querier.types import Rendered, Tokens
 
@@ -44,7 +47,7 @@ def test_what_is_not_said_is_as_the_run_was_configured_and_a_replacement_is_told
     settings = json.loads((work / "outputs" / "run" / "results.json").read_text())["settings"]
     assert settings["limit"] == 9
     assert (settings["generate"], settings["max_new_tokens"]) == (own["generate"], own["max_new_tokens"])
-    assert main(["test", "run=run", "evaluation.limit=8", "evaluation.generate=0"]) == 0
+    assert main(["test", "run=run", "++evaluation.limit=8", "evaluation.generate=0"]) == 0
     assert "which was taken with evaluation.limit=9 evaluation.generate=4" in capsys.readouterr().err
 
 
@@ -93,3 +96,10 @@ def test_replies_that_are_labels_are_judged_as_such_and_unreadable_ones_end_with
 def test_an_unknown_run_is_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "run=nothing"]) == 2
     assert "no run 'nothing'" in capsys.readouterr().err
+
+
+def test_results_from_before_a_setting_were_taken_with_its_default() -> None:
+    taken = settings_of(EvaluationConfig())
+    del taken["repetition_penalty"]
+    assert other_settings(taken, EvaluationConfig()) == ""
+    assert other_settings(taken, EvaluationConfig(repetition_penalty=1.2)) == "evaluation.repetition_penalty=1.0"

@@ -274,8 +274,11 @@ def test_replies_come_in_the_order_of_the_requests(prepared: Prepared, generator
     assert module.generate(requests, 6, temperature=1.0, seed=1) != module.generate(
         requests, 6, temperature=1.0, seed=2
     )
+    careful = module.generate(requests, 6, repetition_penalty=10.0)
+    assert careful != replies
     module.config = replace(config, evaluation=replace(config.evaluation, repetition_penalty=10.0))
-    assert module.generate(requests, 6) != replies
+    assert module.generate(requests, 6) == careful
+    assert module.generate(requests, 6, repetition_penalty=1.0) == replies
 
 
 def test_swapped_queriers_are_answered_differently(prepared: Prepared) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,11 @@ def test_wrong_folders_and_queries_are_refused(loaded: Responder, runs: Path, tm
             loaded.respond(query, "q1")
     copied = shutil.copytree(runs / "run", tmp_path / "run")
     card = copied / "run.json"
+    whole = card.read_text()
+    card.write_text(json.dumps({"status": "running", "config": json.loads(whole)["config"]}))
+    with pytest.raises(InputError, match=r"run is not finished; run the same `querier fit` again"):
+        Responder.load(copied)
+    card.write_text(whole)
     card.write_text(card.read_text().replace(str(runs.parent / "cache"), str(tmp_path / "gone")))
     with pytest.raises(InputError, match=r"prepared corpus .* is gone; make it again .*: querier prepare"):
         Responder.load(copied)
