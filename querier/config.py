@@ -190,6 +190,11 @@ class ConditioningConfig:
     def __post_init__(self) -> None:
         check_range("conditioning.rank", self.rank, 1)
         check_range("conditioning.gain", self.gain, 1e-6, 1e6)
+        if self.expectation and self.towers and self.kind is not Kind.residual:
+            raise InputError(
+                f"conditioning.expectation=true shifts the decoder's layers, which conditioning={self.kind.value} does "
+                "not; use conditioning=residual, or conditioning.expectation=false"
+            )
 
     @property
     def towers(self) -> bool:

@@ -29,11 +29,12 @@ DEMO = {
     "fact_accuracy_unseen": "fact in the right words, unseen",
     "rouge_l": "ROUGE-L",
     "nll_per_token": "NLL per token, true querier",
-    "nll_swapped": "NLL per token, another of the cluster (histories cut to one length)",
+    "nll_swapped_own": "NLL per token, true querier, histories cut as in the next row",
+    "nll_swapped": "NLL per token, another of the cluster, histories cut to one length",
     "nll_empty": "NLL per token, no history",
     "swap_accuracy_random": "swap accuracy, random",
     "swap_accuracy_cluster": "swap accuracy, same cluster",
-    "swap_accuracy_contrast": "swap accuracy, contrast users",
+    "swap_accuracy_contrast": "swap accuracy, contrast users (seen queriers alone)",
 }
 
 SIGNALS = {"cluster": "as they are read", "matched": "of one responder and age"}

@@ -24,7 +24,7 @@ from querier.commands.legend import legend
 from querier.commands.numbers import interval, number
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
-from querier.commands.test import model_digest, other_settings, own_settings, reads, scored_rows
+from querier.commands.test import model_digest, other_settings, own_settings, reads, refuse_failed, scored_rows
 from querier.config import EvaluationConfig
 from querier.data.records import Corpus
 from querier.errors import InputError
@@ -252,11 +252,7 @@ def refuse_failures(pair: Pair, arms: Mapping[str, Arm], options: TestOptions) -
         return
     config = options.evaluation
     for one, rows in ((pair.a, pair.rows_a), (pair.b, pair.rows_b)):
-        if failed := sum(row["error"] is not None for row in rows):
-            raise InputError(
-                f"{failed} of {len(rows)} dialogues of {one.folder.name} could not be scored or answered; "
-                f"{one.examples_of(config.split)} says why (allow_failed=true accepts that)"
-            )
+        refuse_failed(one, rows, config.split)
     errors = [judgement.error for arm in arms.values() for judgement in arm.judgements if judgement.error]
     if errors:
         raise InputError(

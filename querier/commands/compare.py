@@ -24,7 +24,7 @@ from querier.commands.numbers import interval
 from querier.commands.options import CompareOptions
 from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
-from querier.commands.test import scored_rows
+from querier.commands.test import refuse_failed, scored_rows
 from querier.config import Config, EvaluationConfig, to_plain
 from querier.evaluation.comparison import Comparison, Difference, compare
 from querier.evaluation.results import Record
@@ -36,7 +36,7 @@ from querier.run import APART, Run, run_digest, write_json
 log = logging.getLogger(__name__)
 
 # What the table says for itself is not handed on to the runs.
-OWN = ("methods", "seeds", "baseline", "table", "name", "method", "ablation", "seed", "sweep")
+OWN = ("methods", "seeds", "baseline", "allow_failed", "table", "name", "method", "ablation", "seed", "sweep")
 
 WIDE = 160  # letters
 
@@ -69,7 +69,8 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
         The folder with the results.
 
     Raises:
-        InputError: A method that does not exist, or what one of the runs refuses.
+        InputError: A method that does not exist, or what one of the runs refuses; or, after all is written, that some
+            dialogues could not be scored or answered.
     """
     configs = {
         label: row_configs(label, options, overrides) for label in options.methods
@@ -93,6 +94,10 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     wide = console if console.is_terminal else Console(width=WIDE)  # a file has no edge to fold at
     wide.print(table(folder.name, found))
     log.info("%s holds all numbers, examples.jsonl beside it the dialogues", folder / "results.json")
+    if not options.allow_failed:
+        for label, trained in runs.items():
+            for one, rows in zip(trained, records[label], strict=True):
+                refuse_failed(one, rows, options.evaluation.split)
     return folder
 
 
@@ -189,7 +194,8 @@ def table(name: str, found: Comparison) -> Table:
 def _cell(value: Value | None, difference: Difference | None) -> str:
     if value is None or value.value is None:
         return "-"
-    text = f"{value.value:.4f}\n{interval(value)}"
+    failed = f" ({value.n_failed} failed)" if value.n_failed else ""
+    text = f"{value.value:.4f}{failed}\n{interval(value)}"
     if difference is None or difference.value.value is None:
         return text
     return f"{text}\n{difference.value.value:+.4f}{'*' if difference.sure else ''}"

@@ -46,6 +46,7 @@ SUMMARY = (
     "repeat_rate",
     "rouge_l",
     "nll_per_token",
+    "nll_swapped_own",
     "nll_swapped",
     "nll_empty",
     "swap_accuracy_random",

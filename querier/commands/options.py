@@ -59,11 +59,13 @@ class CompareOptions(RunOptions):
         methods: Rows of the table: `ft`, or a method and an ablation of it, `querier+no_swap_loss`.
         seeds: Each method is trained with each; what trains nothing runs once.
         baseline: What the others are compared with; empty for `ft`, or the first method where `ft` is none of them.
+        allow_failed: Whether dialogues that could not be scored or answered are accepted.
     """
 
     methods: list[str] = field(default_factory=lambda: ["ft", "querier"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     baseline: str = ""
+    allow_failed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ AFTERWARDS = ("bootstrap", "interval")  # settings that change no dialogue's sco
 SHOWN = (
     "nll_per_token",
     "nll_per_byte",
+    "nll_swapped_own",
     "nll_swapped",
     "nll_empty",
     "swap_accuracy_random",
@@ -95,11 +96,20 @@ def run(options: TestOptions) -> None:
     if result.cold_start:
         log.info("the curves over the number of history items stand in results.json; `querier report` draws them")
     log.info("written to %s and %s", found.results_of(split), found.examples_of(split))
-    failed = result.counts["n_failed"]
-    if failed and not options.allow_failed:
+    if not options.allow_failed:
+        refuse_failed(found, result.rows, split)
+
+
+def refuse_failed(run: Run, rows: Sequence[Record], split: str) -> None:
+    """End with an error where a run could not score or answer some dialogues.
+
+    Raises:
+        InputError: Saying how many, and where the reasons stand.
+    """
+    if failed := sum(row["error"] is not None for row in rows):
         raise InputError(
-            f"{failed} of {result.counts['n']} dialogues could not be scored or answered; "
-            f"{found.examples_of(split)} says why (allow_failed=true accepts that)"
+            f"{failed} of {len(rows)} dialogues of {run.folder.name} could not be scored or answered; "
+            f"{run.examples_of(split)} says why (allow_failed=true accepts that)"
         )
 
 

@@ -69,3 +69,22 @@ def test_a_wrong_table_is_refused_before_anything_runs(
     assert main(["compare", *words(tmp_path), *given]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_table_shows_what_failed_and_ends_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["compare", "methods=[zero_shot]", "seeds=[0]", "name=failed", "evaluation.generate=0", *words(tmp_path)]
+    assert main(given) == 0
+    (path,) = (tmp_path / "outputs").glob("zero_shot-*/examples.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[:2]:
+        row["scores"] = dict.fromkeys(row["scores"])
+        row["error"] = "the reply could not be scored"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capsys.readouterr()
+    assert main(given) == 2
+    shown = capsys.readouterr()
+    assert "(2 failed)" in shown.out
+    assert f"2 of {len(rows)} dialogues of {path.parent.name} could not be scored or answered" in shown.err
+    found = json.loads((tmp_path / "outputs" / "compare" / "failed" / "results.json").read_text())
+    assert found["methods"]["zero_shot"]["nll_per_byte"]["n_failed"] == 2
+    assert main([*given, "allow_failed=true"]) == 0

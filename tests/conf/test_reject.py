@@ -31,6 +31,7 @@ REJECTED = [
     ("loss.temperature=5", "loss.temperature must be in [0.01, 1.0], got 5.0"),
     ("qar.memory=0", "qar.memory must be >= 1"),
     ("qar.weight=-1", "qar.weight must be >= 0"),
+    ("evaluation.repetition_penalty=0.5", "evaluation.repetition_penalty must be in [1"),
     ("seed=-1", "seed must be >= 0"),
     ("data.split_seed=-1", "data.split_seed must be >= 0"),
     ("clusters.sample=0", "clusters.sample must be >= 1"),
@@ -82,6 +83,12 @@ def test_the_command_line_says_the_same_and_exits_with_two(
     assert message in shown.err
     assert "Traceback" not in shown.err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_expected_style_needs_a_shift_of_layers_where_there_are_towers() -> None:
+    with pytest.raises(InputError, match="which conditioning=prefix does not; use conditioning=residual"):
+        compose("fit", ["conditioning=prefix", "conditioning.expectation=true"])
+    compose("fit", ["method=ft", "conditioning.expectation=true"])  # of a table's other rows it says nothing
 
 
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
