@@ -123,7 +123,7 @@ class ContrastConfig:
 
 @dataclass
 class LossConfig:
-    """Weights and settings of the four parts of the objective (design 6)."""
+    """Weights and settings of the parts of the objective (design 6)."""
 
     specific: float = 0.02
     general: float = 0.02

@@ -1,6 +1,7 @@
-"""The four parts of the objective as pure functions on tensors (design 6).
+"""The parts of the objective as pure functions on tensors (design 6).
 
-`L = L_lm + λ_s L_specific + λ_g L_general + λ_w L_swap`. Each part comes as a `Sum` over this process's rows (tokens)
+`L = L_lm + λ_s L_specific + λ_g L_general + λ_w L_swap`, and with an expected style λ_e L_lm over the rows that read an
+echo. Each part comes as a `Sum` over this process's rows (tokens)
 with its count; `combine` divides by the count over all processes, so that two processes give the value and the gradient
 of one. The two contrastive parts compare across views only: anchors of this process against the candidates of all.
 """
