@@ -20,7 +20,7 @@ COMMANDS = {
     "ask": "answer one query for several queriers: query='...' 'queriers=[ann,bob]'",
     "report": "one HTML page of tables, curves and examples: 'runs=[a,b]'",
     "forget": "remove a querier from a run and the caches: querier=ann",
-    "bench": "measure a training step (name=step), testing (name=score) or the choice of contrast users (name=contrast_users)",
+    "bench": "measure training (name=step), testing (name=score) or choosing contrast users (name=contrast_users)",
     "demo": "train, compare and answer on the bundled corpus",
 }
 
