@@ -155,8 +155,9 @@ def _cell(name: str, value: dict[str, Any] | None, difference: dict[str, Any] | 
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return "–"
-    text = f"{value:.{4 if name in FINE else 3}f}"
-    return text[1:] if text.startswith("0.") else text
+    text = f"{abs(value):.{4 if name in FINE else 3}f}"
+    sign = "−" if value < 0 and float(text) else ""
+    return sign + text.removeprefix("0" if text.startswith("0.") else "")
 
 
 def _seeds(count: int) -> str:

@@ -43,6 +43,7 @@ def test_the_cold_start_of_a_run_is_kept_alone(tmp_path: Path) -> None:
 def test_signals_of_some_corpora_make_one_table(tmp_path: Path) -> None:
     value = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "n_failed": 0, "queriers": 4}
     accuracy = {"query": value, "vectors": value, "stylometry": value, "both": {**value, "value": 0.55}}
+    accuracy |= {"query": {**value, "low": -0.0002}, "stylometry": {**value, "low": -0.25}}
     gain = {"vectors": {**value, "value": 0, "low": -1}, "both": {**value, "value": 0.05, "low": 0.01}}
     found = {"cluster": {"accuracy": accuracy, "gain": gain}, "matched": {"accuracy": {}, "gain": {}}}
     (tmp_path / "one.json").write_text(json.dumps({"settings": {}, "histories": found}))
@@ -53,7 +54,7 @@ def test_signals_of_some_corpora_make_one_table(tmp_path: Path) -> None:
     assert page.read_text().splitlines()[1:-1] == [
         "| corpus | histories | query alone | and vectors | and stylometry | and both | dialogues |",
         "|---|---|---|---|---|---|---|",
-        "| court | as they are read | .500 [.400, .600] | .500 [.400, .600] Δ +.000 | .500 [.400, .600] "
+        "| court | as they are read | .500 [.000, .600] | .500 [.400, .600] Δ +.000 | .500 [−.250, .600] "
         "| .550 [.400, .600] Δ +.050* | 9 |",
         "| court | of one responder and age | – | – | – | – | 0 |",
     ]
