@@ -328,6 +328,11 @@ class Rendered:
     named: tuple[int, ...] = ()  # places of the turns whose text says by itself who speaks
     marks: tuple[tuple[int, tuple[int, ...]], ...] = ()  # place of a turn, numbers of the vectors before its words
 
+    @property
+    def characters(self) -> int:
+        """Of prompt and reply together."""
+        return sum(len(text) for _, text in self.turns) + len(self.reply)
+
 
 class Tokenize(Protocol):
     """Turns rendered dialogues into token ids."""

@@ -192,9 +192,11 @@ def table(name: str, found: Comparison) -> Table:
 
 
 def _cell(value: Value | None, difference: Difference | None) -> str:
-    if value is None or value.value is None:
+    if value is None:
         return "-"
     failed = f" ({value.n_failed} failed)" if value.n_failed else ""
+    if value.value is None:
+        return f"-{failed}"
     text = f"{value.value:.4f}{failed}\n{interval(value)}"
     if difference is None or difference.value.value is None:
         return text

@@ -125,10 +125,13 @@ def say_signal(prepared: Prepared, config: Config) -> None:
         found = history_signal(requests, prepared, config.evaluation, SwapKind[kind.upper()])
         kept[kind] = found.to_json()
         told = [f"{READERS[name]} {with_interval(value)}" for name, value in found.accuracy.items()]
-        told += [f"{READERS[name]} add {with_interval(value)}" for name, value in found.gain.items() if name == "both"]
+        if told:
+            told.append(f"which adds {with_interval(found.gain['both'])} to the query")
         told.append(counted(found.accuracy["both"].n, "dialogue") if told else "nobody to tell apart")
         log.info("    histories %s: %s", histories, ", ".join(told))
-    write_json(prepared.folder / "signal.json", {"settings": settings_of(config.evaluation), "histories": kept})
+    digests = {"data": [prepared.corpus.digest]}
+    settings = settings_of(config.evaluation)
+    write_json(prepared.folder / "signal.json", {"settings": settings, "digests": digests, "histories": kept})
 
 
 @contextmanager

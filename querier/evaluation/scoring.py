@@ -18,7 +18,8 @@ from querier.data.requests import Request, Requests
 from querier.errors import InputError, Unanswered
 from querier.types import Scored
 
-CHUNK = 128  # requests that are built at a time: bounds the memory, and how long nothing is heard
+BUILT = 1024  # requests that are built at a time: bounds the memory
+CHUNK = 128  # of these, how many the model gets at a time: bounds how long nothing is heard
 
 
 class Model(Protocol):
@@ -99,12 +100,11 @@ class Scorer:
     def add(self, keys: Iterable[Key], what: str = "scoring") -> None:
         """Score what is not known yet, in chunks of like length."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._known]
-        for places in self._chunks(missing, what):
-            part = [missing[place] for place in places]
-            built = self._built(part)
-            scored = self.model.score(list(built.values())) if built else []
-            self._known.update(dict.fromkeys(part))
-            self._known.update(zip(built, (usable(one) for one in scored), strict=True))
+        self._known.update(dict.fromkeys(missing))
+        for part in self._parts(missing, what):
+            scored = self.model.score([request for _, request in part])
+            for (place, _), one in zip(part, scored, strict=True):
+                self._known[missing[place]] = usable(one)
 
     def __getitem__(self, key: Key) -> Scored | None:
         """What was found for a key that was added; None where scoring failed."""
@@ -119,26 +119,33 @@ class Scorer:
             InputError: The model gave more or fewer than it was asked for.
         """
         replies: dict[int, str | None] = {}
-        for places in self._chunks(keys, what):
-            built = self._built(keys[place] for place in places)
-            asked = [place for place in places if keys[place] in built]  # one that is asked twice is answered twice
-            requests = [blinded(built[keys[place]]) for place in asked]
-            found = self.model.generate(requests, max_new_tokens, temperature=temperature, seed=seed) if built else []
+        for part in self._parts(keys, what):
+            requests = [blinded(request) for _, request in part]
+            found = self.model.generate(requests, max_new_tokens, temperature=temperature, seed=seed)
             if len(found) != len(requests):
                 raise InputError(
                     f"the model gave {len(found)} replies to {len(requests)} requests; it must give one to each"
                 )
-            replies.update((at, text if isinstance(text, str) else None) for at, text in zip(asked, found, strict=True))
+            for (place, _), text in zip(part, found, strict=True):
+                replies[place] = text if isinstance(text, str) else None
         return [replies.get(place) for place in range(len(keys))]
 
-    def _chunks(self, keys: Sequence[Key], what: str) -> Iterator[list[int]]:
-        """Places of keys whose dialogues are about as long, so many at a time; says how far it is."""
+    def _parts(self, keys: Sequence[Key], what: str) -> Iterator[list[tuple[int, Request]]]:
+        """What the model reads for the keys' places, of like length, so many at a time; says how far it is.
+
+        A key that stands twice is asked twice; one that the method has no answer to is left out.
+        """
         turns = {row: self.requests.corpus.dialogue(row).turns for row in {key.row for key in keys}}
         length = {row: sum(len(turn.text) for turn in each) for row, each in turns.items()}
         order = sorted(range(len(keys)), key=lambda place: (-length[keys[place].row], keys[place].row))
-        for start in range(0, len(order), self.chunk):
-            self._say(what, start, len(order))
-            yield order[start : start + self.chunk]
+        for start in range(0, len(order), BUILT):
+            places = order[start : start + BUILT]
+            built = self._built(keys[place] for place in places)
+            asked = [(place, built[keys[place]]) for place in places if keys[place] in built]
+            asked.sort(key=lambda one: -one[1].rendered.characters)  # with what the method shows besides
+            for begin in range(0, len(asked), self.chunk):
+                self._say(what, start + begin, len(order))
+                yield asked[begin : begin + self.chunk]
         if order:
             self._say(what, len(order), len(order))
 

@@ -7,6 +7,7 @@ labelled token: with a large vocabulary that layer is a good part of the cost, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ class Decoder(nn.Module):
             adapter gets a new one.
         seed: Of a new adapter.
 
+    Raises:
+        InputError: The model cannot compute attention as configured.
+
     Attributes:
         seq2seq: Whether the model has an encoder of its own.
         geometry: Sizes.
@@ -69,6 +73,8 @@ class Decoder(nn.Module):
         self.geometry = measure(self.bare, self.seq2seq)
         self.embedding_rms = measure_embedding(self.bare)
         self._quickest: str = self.bare.config._attn_implementation  # without gradients: what transformers chose
+        for gradients in (True, False):  # or a model that cannot would be found out in the first step
+            self._attend(gradients)
 
     @property
     def bare(self) -> Any:
@@ -204,8 +210,14 @@ class Decoder(nn.Module):
         """Compute attention as configured where gradients are taken: only its backward is ever better unfused."""
         asked = self.config.attention
         way = asked.value if gradients and asked is not Attention.auto else self._quickest
-        if way != self.bare.config._attn_implementation:
+        if way == self.bare.config._attn_implementation:
+            return
+        with suppress(ValueError):  # of some models; others leave it as it is
             self.bare.set_attn_implementation(way)
+        if way != self.bare.config._attn_implementation:
+            raise InputError(
+                f"decoder.attention={way} cannot be chosen for {type(self.bare).__name__}; use decoder.attention=auto"
+            )
 
     def _train_only(self, train: Train) -> None:
         for name, value in self.model.named_parameters():
@@ -222,7 +234,7 @@ def build_decoder(config: DecoderConfig, folder: Path | None, seed: int = 0) -> 
         seed: Of new LoRA weights.
 
     Raises:
-        InputError: Where the weights are not there, or are no safetensors.
+        InputError: Where the weights are not there, or are no safetensors, or the model cannot compute attention so.
     """
     if folder is not None and saved_weights(folder):
         source, revision = str(folder), None

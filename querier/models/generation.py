@@ -48,7 +48,7 @@ class Sampling:
     def choose(self, logits: Tensor, said: list[Tensor]) -> Tensor:
         """The next token of each row, (B,), from its logits (B, vocabulary) and the reply's tokens, (B,) each."""
         if self.repetition_penalty != 1 and said:
-            penalise = RepetitionPenaltyLogitsProcessor(self.repetition_penalty)
+            penalise = RepetitionPenaltyLogitsProcessor(float(self.repetition_penalty))
             logits = penalise(torch.stack(said, dim=1), logits)
         if self.temperature <= 0:
             return logits.argmax(-1)

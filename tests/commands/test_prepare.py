@@ -97,6 +97,7 @@ def test_what_histories_tell_is_said_and_kept(tmp_path: Path, capsys: pytest.Cap
     assert len(kept) == 1
     assert set(kept[0]["histories"]) == {"cluster", "matched"}
     assert kept[0]["settings"]["split"] == "validation"
+    assert "which adds" in said.out + said.err
     for found in kept[0]["histories"].values():
-        assert set(found["accuracy"]) in ({"query", "vectors", "stylometry", "both"}, set())
-        assert set(found["gain"]) == set(found["accuracy"]) - {"query"}
+        assert set(found["accuracy"]) == {"query", "vectors", "stylometry", "both"}
+        assert set(found["gain"]) == {"vectors", "stylometry", "both"}

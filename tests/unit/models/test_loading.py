@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import ARCHITECTURES, CHAT, tiny_model, tiny_rendered, tiny_tokenizer
 from torch import nn
+from transformers import FalconConfig, FalconForCausalLM
 
 from querier.choices import Attention, DecoderKind, Train
 from querier.decoder_config import DecoderConfig
@@ -71,6 +72,15 @@ def test_attention_is_computed_as_asked_where_gradients_are_taken_with_the_same_
     assert decoder.bare.config._attn_implementation == quickest
     with torch.no_grad():
         torch.testing.assert_close(decoder.log_prob(tokens), expected)
+
+
+def test_attention_that_a_model_cannot_compute_is_refused_at_once() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
+    model = FalconForCausalLM(FalconConfig(**sizes))  # it has classes of its own for each way
+    other = Attention.eager if model.config._attn_implementation == "sdpa" else Attention.sdpa
+    with pytest.raises(InputError, match=f"decoder.attention={other.value} cannot be chosen for FalconForCausalLM"):
+        Decoder(model, tiny_tokenizer(), DecoderConfig(attention=other))
+    Decoder(model, tiny_tokenizer(), DecoderConfig())
 
 
 @pytest.mark.parametrize("train", list(Train))
