@@ -11,6 +11,7 @@ from rich.table import Table
 
 from querier.analysis.report.metrics import KNOWN
 from querier.commands.legend import legend
+from querier.commands.numbers import number
 from querier.data.describing import describe_clusters, example_anchor, explain_contrast
 from querier.data.preparation import Prepared
 
@@ -68,7 +69,7 @@ def show_comparison(summary: dict[str, Any]) -> None:
         kind = next((chance[name] for name in chance if measure.startswith(name)), None)
         kind = 0.5 if measure.startswith("swap_accuracy") else kind
         shown = "" if kind is None or measure.startswith("swap_ceiling") else f"{kind:.3f}"
-        table.add_row(measure, *(_number(values[measure]) for values in methods.values()), shown)
+        table.add_row(measure, *(number(values[measure]) for values in methods.values()), shown)
     Console().print(table)
 
 
@@ -83,9 +84,3 @@ def show_picture(answers: list[Answer]) -> None:
     for label, field in (("traits, hidden", "traits"), ("reply", "reply"), ("gold", "gold")):
         table.add_row(label, *(getattr(answer, field) for answer in answers))
     Console().print(table)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -6,8 +6,10 @@ from querier.evaluation.statistics import Value
 
 
 def number(value: float | None) -> str:
-    """Three decimals, or a dash for what could not be measured."""
-    return "-" if value is None else f"{value:.3f}"
+    """Three decimals, a count as it is, or a dash for what could not be measured."""
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def interval(value: Value) -> str:
