@@ -60,7 +60,7 @@ class EncoderConfig:
 
 @dataclass
 class TowersConfig:
-    """The general and the querier-specific encoder (design 5)."""
+    """The general and the querier-specific encoder."""
 
     width: int = 256
     heads: int = 4
@@ -90,7 +90,7 @@ class TowersConfig:
 
 @dataclass
 class ClustersConfig:
-    """Query clusters (design 4.2)."""
+    """Query clusters."""
 
     n_clusters: str = "auto"
     sample: int = 100_000  # pool queries that the k-means is fitted on
@@ -106,7 +106,7 @@ class ClustersConfig:
 
 @dataclass
 class ContrastConfig:
-    """DPL's choice of contrast users (design 4.3)."""
+    """DPL's choice of contrast users."""
 
     source: Contrast = Contrast.contrast_users
     k: int = 4
@@ -123,7 +123,7 @@ class ContrastConfig:
 
 @dataclass
 class LossConfig:
-    """Weights and settings of the parts of the objective (design 6)."""
+    """Weights and settings of the parts of the objective."""
 
     specific: float = 0.02
     general: float = 0.02
@@ -264,7 +264,7 @@ class StoppingConfig:
 
 @dataclass
 class EvaluationConfig:
-    """How a run is judged (design 7)."""
+    """How a run is judged."""
 
     split: str = "test"
     swaps: list[str] = field(default_factory=lambda: list(SWAPS[:3]))  # which of them

@@ -1,4 +1,4 @@
-"""Where the dialogues come from: the group `data` of the configuration (design 3)."""
+"""Where the dialogues come from: the group `data` of the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of the objective as pure functions on tensors (design 6).
+"""The parts of the objective as pure functions on tensors.
 
 `L = L_lm + λ_s L_specific + λ_g L_general + λ_w L_swap`, and with an expected style λ_e L_lm over the rows that read an
 echo. Each part comes as a `Sum` over this process's rows (tokens)

@@ -47,7 +47,7 @@ class QuerierModule(lightning.LightningModule):
     # training
 
     def losses(self, batch: Batch) -> LossParts:
-        """The objective L = L_lm + λ_s L_specific + λ_g L_general + λ_w L_swap of one batch (design 6)."""
+        """The objective L = L_lm + λ_s L_specific + λ_g L_general + λ_w L_swap of one batch."""
         step = Step(None) if self.conditioner is None else self.conditioner.training_step(batch)
         log_prob = self.decoder.log_prob(batch.tokens, step.conditioning)
         sums: dict[str, Sum] = {}

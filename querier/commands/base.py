@@ -1,6 +1,6 @@
 """The base: a small decoder trained from random weights on the pool, blind to the querier.
 
-Every method starts from this checkpoint as from a pretrained model (design 2), so it depends on the data and on the
+Every method starts from this checkpoint as from a pretrained model, so it depends on the data and on the
 decoder's settings and on nothing else: not on the method and not on the seed of a run.
 """
 

@@ -1,4 +1,4 @@
-"""The preparation of a corpus: vectors, clusters, neighbours and contrast users, made once and kept (design 4).
+"""The preparation of a corpus: vectors, clusters, neighbours and contrast users, made once and kept.
 
 On the main path it stands between the split corpus and the batches. The result lies in one folder of the cache, named
 by what it depends on; it appears there whole or not at all.

@@ -1,4 +1,4 @@
-"""Stylometry: what a text shows of how its writer writes, whatever it is about, as counts (design 5).
+"""Stylometry: what a text shows of how its writer writes, whatever it is about, as counts.
 
 A sentence embedding tells mostly what a text is about, and hides how long it is, how it is punctuated and how formal or
 friendly it sounds. These are the features by which authors have long been told apart, and a history whose items carry

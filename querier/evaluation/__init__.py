@@ -1,1 +1,1 @@
-"""How a run is judged: help, dependence on the querier, cold start, and intervals over queriers (design 7)."""
+"""How a run is judged: help, dependence on the querier, cold start, and intervals over queriers."""

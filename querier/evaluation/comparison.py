@@ -1,6 +1,6 @@
 """Several methods on the same dialogues: one table, and paired differences to one of them.
 
-Scores are averaged over seeds for each dialogue first; intervals are over queriers (design 7).
+Scores are averaged over seeds for each dialogue first; intervals are over queriers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Judges a model on the held-out dialogues of a corpus (design 7): help, dependence on the querier, cold start.
+"""Judges a model on the held-out dialogues of a corpus: help, dependence on the querier, cold start.
 
 The steps: sample rows, find the pairs of the swaps, score everything once, generate on a sample, summarise.
 """

@@ -1,4 +1,4 @@
-"""Linear probes: how much of who asks can be read off the two towers (design 6).
+"""Linear probes: how much of who asks can be read off the two towers.
 
 A probe that finds the querier in Z_s and not in Z_g says that the towers share the work as they should.
 """

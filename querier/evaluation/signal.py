@@ -1,4 +1,4 @@
-"""What a history tells of the reply to come, read by a linear model that is fitted in seconds (design 7).
+"""What a history tells of the reply to come, read by a linear model that is fitted in seconds.
 
 A swap asks whether a reply is likelier with its own querier's history than with another's. Pairs of the same kind are
 judged here without any decoder: by how alike the dialogue and the earlier dialogues of each side are. What is asked

@@ -1,4 +1,4 @@
-"""Swaps: the true querier of a dialogue against another one, under equal conditions (design 7).
+"""Swaps: the true querier of a dialogue against another one, under equal conditions.
 
 Both histories are cut to before the query, lose the items whose normalised query equals the one that is scored (else
 the answer could be copied), and are cut to the same number of items. They keep the order in which a model reads them,

@@ -1,4 +1,4 @@
-"""What text the decoder reads: the dialogue's turns, querier as user and responder as assistant (design 2).
+"""What text the decoder reads: the dialogue's turns, querier as user and responder as assistant.
 
 A method may put earlier dialogues before them, as turns of their own, and a description of querier or responder at the
 head of the dialogue's first user turn. A prompt is cut at its left, so the most relevant earlier dialogue stands last.

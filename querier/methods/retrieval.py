@@ -1,4 +1,4 @@
-"""Earlier dialogues that stand in a prompt: of the history that is read, or of the training pool (design 2 and 3).
+"""Earlier dialogues that stand in a prompt: of the history that is read, or of the training pool.
 
 From the own history only what was handed in is taken, so that a swapped history brings its own items. From the pool
 come only training dialogues that are strictly earlier than the query, of another scene and never of who asks it,

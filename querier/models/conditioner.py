@@ -1,4 +1,4 @@
-"""The seam between a method and everything else: what tells a decoder of the querier (design 2).
+"""The seam between a method and everything else: what tells a decoder of the querier.
 
 A method of its own subclasses `Conditioner`. `condition` is all that scoring and answering ask for; `training_step` and
 `auxiliary_losses` are asked for in training, `attach` where a method has to reach into the decoder.

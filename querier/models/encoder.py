@@ -1,6 +1,6 @@
 """A frozen sentence encoder: text in, unit vector out.
 
-It is the first step of the preparation (design 4.1). The weights are read only when the first text is encoded, so that
+It is the first step of the preparation. The weights are read only when the first text is encoded, so that
 a command whose vectors are all cached never loads them; the digest needs the files alone.
 """
 

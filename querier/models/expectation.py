@@ -1,4 +1,4 @@
-"""Expectation: the style that a history lets one expect of the next reply, told to the decoder (design 5).
+"""Expectation: the style that a history lets one expect of the next reply, told to the decoder.
 
 A reply's style is its stylometry less what its query's cluster shares, whitened. Of each feature the best linear guess
 from n earlier replies is their mean, shrunk by n / (n + κ) with κ = (1 − ρ) / ρ, where ρ is the share of the feature's

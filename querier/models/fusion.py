@@ -1,4 +1,4 @@
-"""How the querier-specific and the general representation become one (design 5)."""
+"""How the querier-specific and the general representation become one."""
 
 from __future__ import annotations
 

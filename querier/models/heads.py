@@ -1,4 +1,4 @@
-"""Projection heads of the contrastive losses: p_v = normalise(head_v(z_v)), one head a view (design 6)."""
+"""Projection heads of the contrastive losses: p_v = normalise(head_v(z_v)), one head a view."""
 
 from __future__ import annotations
 

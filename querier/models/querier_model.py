@@ -27,7 +27,7 @@ from querier.types import Batch, Conditioning, Contrastive, Echo, Items
 
 
 class QuerierModel(Conditioner):
-    """General and querier-specific encoder, fused; see design of the towers in `towers.py`.
+    """General and querier-specific encoder, fused; the towers stand in `towers.py`.
 
     Args:
         config: The run's configuration; reads `towers`, `conditioning`, `loss`, `encoder` and `seed`.

@@ -1,4 +1,4 @@
-"""The querier-specific and the general tower (design 5): learned latents that attend to items.
+"""The querier-specific and the general tower: learned latents that attend to items.
 
 A tower is a small resampler: T latents, shifted by the query, read a set of items by cosine attention with a learned
 temperature and leave T vectors. A learned null item always stands among the keys, so that an empty set gives finite

@@ -1,4 +1,4 @@
-"""Query clusters: spherical k-means on the pool's query vectors (design 4.2)."""
+"""Query clusters: spherical k-means on the pool's query vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nearest pool dialogues under the rules of design 3: other querier, strictly earlier, other scene."""
+"""Nearest pool dialogues: of another querier, strictly earlier, of another scene."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How somebody is answered, whatever they ask: style vectors, and contrast users who are answered alike.
 
 A contrast user whose style is as near to the anchor's as one half of the anchor's own history is to the other is no
-contrast, but a false negative (design 4.3).
+contrast, but a false negative.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def general(made: dict[str, Tensor], temperature: Any = TAU) -> Sum:
 
 
 def loop(made: dict[str, Tensor], kind: str) -> tuple[float, int]:
-    """The formula over pairs, in words of the design."""
+    """The formula, over pairs."""
     total, count = 0.0, 0
     rows = range(len(made["first"]))
 
