@@ -117,6 +117,16 @@ def check_comparable(a: Run, b: Run, config: EvaluationConfig) -> None:
         )
     for one in (a, b):
         check_settings(one, config)
+    lengths = [one.config().decoder.max_length for one in (a, b)]
+    if lengths[0] != lengths[1]:
+        log.warning(
+            "%s reads up to %d tokens and %s up to %d, so that long replies are judged on unequal parts; "
+            "fit both with one decoder.max_length",
+            a.folder.name,
+            lengths[0],
+            b.folder.name,
+            lengths[1],
+        )
 
 
 def check_settings(one: Run, config: EvaluationConfig) -> None:

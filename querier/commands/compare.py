@@ -72,9 +72,7 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
         InputError: A method that does not exist, or what one of the runs refuses; or, after all is written, that some
             dialogues could not be scored or answered.
     """
-    configs = {
-        label: row_configs(label, options, overrides) for label in options.methods
-    }  # all checked before any runs
+    configs = table_configs(options, overrides)  # all checked before any runs
     with said_once(), Progress(options.trainer.enable_progress_bar is not False) as progress:
         runs: dict[str, list[Run]] = {}
         digests: dict[str, str] = {}
@@ -113,6 +111,31 @@ def row_configs(label: str, options: CompareOptions, overrides: Sequence[str]) -
     configs = [plain_config(compose("fit", [*words, f"seed={seed}"])) for seed in options.seeds]
     placed = [replace(config, output=options.output, cache=options.cache, name=None) for config in configs]
     return placed if trains(placed[0]) else placed[:1]
+
+
+def table_configs(options: CompareOptions, overrides: Sequence[str]) -> dict[str, list[Config]]:
+    """The same for every row, all with the `decoder.max_length` of the row that reads most.
+
+    Methods that show earlier dialogues read longer prompts than others by default, and a reply that does not fit is
+    cut: rows of unequal lengths would be judged on unequal replies.
+
+    Raises:
+        InputError: As `row_configs`.
+    """
+    rows = {label: row_configs(label, options, overrides) for label in options.methods}
+    longest = max(config.decoder.max_length for each in rows.values() for config in each)
+    shorter = [label for label, each in rows.items() if each[0].decoder.max_length < longest]
+    if not shorter:
+        return rows
+    log.info(
+        "decoder.max_length is %d tokens for all rows, as the longest prompts have it; %s would read less",
+        longest,
+        ", ".join(shorter),
+    )
+    return {
+        label: [replace(config, decoder=replace(config.decoder, max_length=longest)) for config in each]
+        for label, each in rows.items()
+    }
 
 
 def baseline_of(methods: Sequence[str]) -> str:

@@ -94,6 +94,18 @@ def test_what_is_tested_is_not_tested_again(place: Path, monkeypatch: pytest.Mon
     assert found(place) == first
 
 
+def test_unequal_lengths_are_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert against() == 0
+    assert "decoder.max_length" not in capsys.readouterr().err
+    card = place / "outputs" / "plain" / "run.json"
+    read = json.loads(card.read_text())
+    length = read["config"]["decoder"]["max_length"]
+    read["config"]["decoder"]["max_length"] = 2 * length
+    card.write_text(json.dumps(read))
+    assert against() == 0
+    assert f"run reads up to {length} tokens and plain up to {2 * length}" in capsys.readouterr().err
+
+
 def test_other_settings_and_other_data_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "run=plain", *WORDS, "evaluation.limit=20"]) == 0
     assert against() == 2

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from querier.choices import Contrast, Distil, History, Kind, Profile, Retrieval, Source, Train
-from querier.commands.compare import row_configs
+from querier.commands.compare import row_configs, table_configs
 from querier.commands.compose import compose, known_keys, launch
 from querier.commands.options import OPTIONS
 from querier.commands.test import reads
@@ -88,6 +88,17 @@ def test_every_row_of_a_table_composes(table: str) -> None:
         configs = row_configs(label, options, [f"table={table}", "trainer.max_epochs=1"])
         assert {config.trainer.max_epochs for config in configs} == {1}
     assert options.baseline in options.methods
+
+
+@pytest.mark.parametrize(("said", "length"), [([], 512), (["decoder.max_length=96"], 96)])
+def test_all_rows_of_a_table_read_equally_much(said: list[str], length: int) -> None:
+    words = ["methods=[ft,rag,querier]", *said]
+    alone = compose("fit", ["method=ft"]).decoder.max_length
+    assert alone < 512
+    rows = table_configs(compose("compare", words), words)
+    assert {config.decoder.max_length for each in rows.values() for config in each} == {length}
+    words = ["methods=[ft,querier]"]
+    assert table_configs(compose("compare", words), words)["ft"][0].decoder.max_length == alone
 
 
 def test_methods_are_what_they_are_called() -> None:
