@@ -65,6 +65,11 @@ class Dialogue:
         """The querier's last turn before the reply."""
         return next(turn.text for turn in reversed(self.turns[:-1]) if turn.speaker != self.responder)
 
+    @property
+    def unanswered(self) -> Dialogue:
+        """The same with a blank in the place of the reply."""
+        return replace(self, turns=(*self.turns[:-1], replace(self.turns[-1], text="")))
+
 
 class Split(Enum):
     """Which part of an experiment a dialogue belongs to; the value is stored in the corpus."""

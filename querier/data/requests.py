@@ -57,7 +57,7 @@ class Reading:
     """What a prompt may be made of; texts and vectors are fetched when a method looks at them.
 
     Args:
-        dialogue: Whose last turn is the reply.
+        dialogue: What is asked; its last turn, the reply, is blank, so that no prompt can be made of it.
         name: Shown for the querier; None for the true name.
         history: What was asked and answered before in the history that is read, newest first, n items.
         vectors: Gives the embedding of the query, (E,), and those of the history's queries, (n, E).
@@ -262,9 +262,10 @@ class Requests:
         """
         corpus, prepared = self.corpus, self.prepared
         owner = corpus.queriers[int(corpus.querier[history[0]])] if len(history) else None
-        return self.render(
+        dialogue = corpus.dialogue(row)
+        rendered = self.render(
             Reading(
-                dialogue=corpus.dialogue(row),
+                dialogue=dialogue.unanswered,
                 name=name,
                 history=Exchanges(history.tolist(), self._exchange),
                 vectors=lambda: (prepared.queries(np.array([row]))[0], prepared.queries(history)),
@@ -274,6 +275,7 @@ class Requests:
                 marks=() if self.contrast is None else self.contrast.marks(row, history),
             )
         )
+        return replace(rendered, reply=dialogue.reply)
 
     def beside(self, row: int, history: np.ndarray) -> Beside | None:
         """What contrast users of the history's items were answered; None where the method does not compare."""

@@ -29,6 +29,8 @@ TEMPERATURE = 0.8
 SEEDS = 4
 QUERIES = 40  # asked as several queriers each
 ASKING = 4  # queriers of each
+DRAWN = 108  # marks the draw of these queries
+ASKED = "rouge_l"  # stands in the scores of every dialogue that a reply was asked for, whether there is one or not
 DIRECTIONS = 128  # of the style vectors
 FEATURES = 20_000  # character n-grams that are counted
 
@@ -49,15 +51,16 @@ def generated_dependence(
         swaps: Finds other queriers.
         rows: The records of the judged dialogues.
         config: Length of replies, bootstrap draws.
-        generator: Draws queries and the weights of the bootstrap.
+        generator: Draws the weights of the bootstrap.
     """
     corpus = swaps.corpus
     numbers = {name: number for number, name in enumerate(corpus.ids)}
     places = np.array([numbers[row["id"]] for row in rows], dtype=np.int64)
-    asked = np.sort(generator.choice(places, min(QUERIES, len(places)), replace=False))
+    drawn = np.random.default_rng([config.seed, DRAWN])  # the same queries for every method
+    asked = np.sort(drawn.choice(places, min(QUERIES, len(places)), replace=False))
     limit, draws = config.max_new_tokens, config.bootstrap
     found = {"diversity": diversity(scorer, swaps, asked.tolist(), ASKING, limit, draws, generator)}
-    answered = [place for place, row in enumerate(rows) if row["reply"] is not None and not row["unseen"]]
+    answered = [place for place, row in enumerate(rows) if ASKED in row["scores"] and not row["unseen"]]
     pool = corpus.rows_in(Split.TRAIN)
     queriers, owner = np.unique(corpus.querier[pool], return_inverse=True)
     known = [place for place in answered if corpus.querier[places[place]] in queriers]
@@ -67,7 +70,8 @@ def generated_dependence(
     profiles = np.stack([style.pool[owner == number].mean(0) for number in range(len(queriers))])
     own = np.searchsorted(queriers, corpus.querier[places[known]])
     for suffix, column in (("", "reply"), ("_gold", "gold")):
-        vectors = style([rows[place][column] for place in known])
+        vectors = style([rows[place][column] or "" for place in known])
+        vectors[[rows[place][column] is None for place in known]] = np.nan  # a failure is not left out
         scores = querier_retrieval(vectors, own, profiles, draws, generator)
         found |= {name + suffix: value for name, value in scores.items()}
     return found
@@ -115,7 +119,7 @@ def diversity(
     """Same query, several queriers: distance between replies to different ones minus within one, over sampled seeds.
 
     0 for a model that does not tell queriers apart. Each of the queriers has the history that they had before the
-    query, cut to one number of items.
+    query, as it is cut for a swap of the two: the true one's as for the first of the others.
 
     Args:
         scorer: Asks the model.
@@ -157,7 +161,7 @@ def querier_retrieval(
     """How well the querier is found from the reply, by vectors of an encoder that the model does not use.
 
     Args:
-        replies: Style vectors of generated replies, (n, E).
+        replies: Style vectors of generated replies, (n, E); NaN for one that failed, which counts as failed.
         querier: Who got each, a row of `profiles`, (n,).
         profiles: Style vectors of each querier's true replies in other dialogues, (Q, E).
         draws: Bootstrap draws.
@@ -178,11 +182,13 @@ def querier_retrieval(
     own = similarity[np.arange(len(querier)), querier][:, None]
     others = similarity.shape[1] - 1
     farther = (similarity < own).sum(1)
-    ties = (similarity == own).sum(1) - 1
+    failed = np.isnan(own[:, 0])
+    ties = (similarity == own).sum(1) - np.where(failed, 0, 1)  # itself; NaN equals nothing
     first = np.where(farther + ties == others, 1 / (1 + ties), 0.0)
+    first, auc = (np.where(failed, np.nan, scores) for scores in (first, (farther + ties / 2) / others))
     return {
         "retrieval_first": estimate(first, querier, draws, generator),
-        "retrieval_auc": estimate((farther + ties / 2) / others, querier, draws, generator),
+        "retrieval_auc": estimate(auc, querier, draws, generator),
     }
 
 

@@ -1,7 +1,7 @@
 """Asks a model for log-probabilities and replies; what was asked once is not asked again.
 
 The swaps ask many times for the same thing (one dialogue, one history, one name), so scores are kept by that key. The
-model never sees the true reply of a dialogue that it is to answer.
+model never sees the true reply of a dialogue that it is to answer, nor does what makes its prompt (`data/requests.py`).
 """
 
 from __future__ import annotations

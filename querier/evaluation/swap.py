@@ -4,7 +4,9 @@ Both histories are cut to before the query, lose the items whose normalised quer
 the answer could be copied), and are cut to the same number of items. They keep the order in which a model reads them,
 this responder's newest first, so that the newest stay. Seen queriers are swapped with seen ones, unseen with unseen.
 
-The pairs of a dialogue depend on the seed, the swap and the dialogue alone: all methods are judged on the same pairs.
+The pairs of a dialogue depend on the seed, the swap, the dialogue, and the clusters and contrast users of the
+preparation alone: methods that share one are judged on the same pairs. What is read of the pool is on both sides what
+is read for the true querier, so it holds no dialogue of theirs but may hold one of the other's.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from tiny_court import Blind, Reader, make_prepared, make_requests
 from querier.config import EvaluationConfig
 from querier.data.requests import Request
 from querier.errors import InputError
+from querier.evaluation import dependence
 from querier.evaluation.dependence import Style, diversity, querier_retrieval
 from querier.evaluation.evaluate import Options, evaluate
 from querier.evaluation.scoring import Scorer
@@ -103,6 +104,22 @@ def test_what_is_generated_tells_of_the_querier_only_where_the_model_does() -> N
     assert (told["retrieval_auc"].value or 0) == pytest.approx(told["retrieval_auc_gold"].value, abs=0.15)
     assert silent["retrieval_auc"].value == pytest.approx(0.5, abs=0.2)
     assert "diversity" not in evaluate_plain()
+
+
+def test_every_method_is_asked_the_same_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many draws the intervals of its other scores took."""
+    asked: list[list[int]] = []
+
+    def noted(scorer: Scorer, swaps: Swaps, rows: list[int], *given: Any) -> Value:
+        asked.append(rows)
+        return Value(0.0, None, None, 0)
+
+    monkeypatch.setattr(dependence, "QUERIES", 5)
+    monkeypatch.setattr(dependence, "diversity", noted)
+    generated(Reader())
+    generated(Blind())
+    assert len(asked[0]) == 5
+    assert asked[0] == asked[1]
 
 
 def evaluate_plain() -> dict[str, Value]:

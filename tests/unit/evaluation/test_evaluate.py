@@ -2,21 +2,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_court import Blind, Reader, make_prepared, make_requests, style_of
+from tiny_court import Blind, Reader, make_prepared, make_requests, render, style_of
 
 from querier.config import EvaluationConfig
-from querier.data.requests import Request
+from querier.data.requests import Reading, Request
 from querier.errors import InputError
 from querier.evaluation.evaluate import Options, add_unnamed, check_split, evaluate, sample_rows, wins
 from querier.evaluation.metrics import embedding_similarity
 from querier.evaluation.results import Result, average_seeds, differences
 from querier.evaluation.scoring import Reads
-from querier.types import Dialogue, Scored, Split
+from querier.types import Dialogue, Rendered, Scored, Split
 
 CONFIG = EvaluationConfig(bootstrap=200, generate=8)
 
@@ -259,6 +260,13 @@ def test_hidden_failures_are_seen(prepared: Any) -> None:
     assert result.metrics["rouge_l"].n + result.metrics["rouge_l"].n_failed == 16
     assert result.metrics["swap_accuracy_random"].n_failed > 0
     assert result.counts["n_failed"] == sum(row["error"] is not None for row in result.rows) >= odd
+    found = judge(HidesFailures(), prepared, dependence=True)
+    for name in ("retrieval_first", "retrieval_auc"):
+        asked = [row for row in found.rows if "rouge_l" in row["scores"] and not row["unseen"]]
+        silent = sum(row["reply"] is None for row in asked)
+        assert (found.metrics[name].n, found.metrics[name].n_failed) == (len(asked) - silent, silent)
+        assert silent > 0
+    assert found.metrics["diversity"].n_failed > 0
     against = differences(result.rows, judge(Reader(), prepared).rows, 200, np.random.default_rng(0))
     assert against["nll_per_token"].n_failed == odd  # nor do they help in a comparison
 
@@ -274,6 +282,25 @@ def test_the_true_reply_is_not_there_to_peek_at(prepared: Any) -> None:
     model = Peeks()
     assert judge(model, prepared)["rouge_l"] == 0
     assert all(request.rendered.reply == "" for request in model.answered)
+
+
+def test_a_prompt_cannot_be_made_of_the_true_reply(prepared: Any) -> None:
+    seen: list[str] = []
+
+    def peeking(reading: Reading) -> Rendered:
+        seen.append(reading.dialogue.reply)
+        return replace(render(reading), turns=(("user", f"Say: {reading.dialogue.reply}"),))
+
+    requests = make_requests(prepared)
+    requests.render = peeking
+    row = int(prepared.corpus.rows_in(Split.TEST)[0])
+    request = requests.matched(row)
+    assert request.rendered.turns == (("user", "Say: "),)
+    assert request.rendered.reply == prepared.corpus.dialogue(row).reply  # it is scored all the same
+    model = Blind()
+    evaluate(model, requests, prepared, CONFIG)
+    assert set(seen) == {""}
+    assert {one.rendered.turns[0][1] for one in (*model.scored, *model.answered)} == {"Say: "}
 
 
 class Copies(Reader):
