@@ -88,6 +88,12 @@ class Run:
         """A split's dialogues as scored, as `results_of`."""
         return self.folder / ("examples.jsonl" if split == "test" else f"examples_{split}.jsonl")
 
+    def measured(self, split: str) -> dict[str, Any]:
+        """What `querier test` left of a split; empty where nothing was tested."""
+        path = self.results_of(split)
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return found
+
     def card(self) -> dict[str, Any]:
         """What the run says about itself; empty for a run that has not begun.
 

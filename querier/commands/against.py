@@ -19,12 +19,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from querier.analysis.report.metrics import bases
 from querier.analysis.report.pairs import ARMS
 from querier.commands.legend import legend
 from querier.commands.numbers import interval, number
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
-from querier.commands.test import model_digest, other_settings, own_settings, reads, refuse_failed, scored_rows
+from querier.commands.test import (
+    model_digest,
+    other_settings,
+    own_settings,
+    reads,
+    refuse_failed,
+    say_other_pairs,
+    scored_rows,
+)
 from querier.config import EvaluationConfig
 from querier.data.records import Corpus
 from querier.errors import InputError
@@ -89,10 +98,11 @@ def run(options: TestOptions) -> None:
     Console().print(table(pair, values, found, config))
     arms: dict[str, Arm] = {}
     excluded: dict[str, int] = {}
+    write(pair, values, found, options, arms, excluded)  # whatever may become of the judge
     if llm is not None:
         with Progress() as progress:
             arms, excluded = judge_pair(pair, options, llm, progress)
-    write(pair, values, found, options, arms, excluded)
+        write(pair, values, found, options, arms, excluded)
     if arms:
         Console().print(judge_table(arms))
     log.info("written to %s", pair.beside("against", config, ".json"))
@@ -117,6 +127,7 @@ def check_comparable(a: Run, b: Run, config: EvaluationConfig) -> None:
         )
     for one in (a, b):
         check_settings(one, config)
+    say_other_pairs(a, b)
     lengths = [one.config().decoder.max_length for one in (a, b)]
     if lengths[0] != lengths[1]:
         log.warning(
@@ -135,14 +146,13 @@ def check_settings(one: Run, config: EvaluationConfig) -> None:
     Raises:
         InputError: Naming the settings.
     """
-    path = one.results_of(config.split)
-    if not path.is_file():
+    found = one.measured(config.split)
+    if not found:
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
     shown = other_settings(found["settings"], config)
     if shown and found["model"] == model_digest(one.model):
         raise InputError(
-            f"{path} was taken with {shown}; add that here, "
+            f"{one.results_of(config.split)} was taken with {shown}; add that here, "
             f"or test it as wanted here first: querier test run={one.folder.name}"
         )
 
@@ -276,12 +286,13 @@ def table(pair: Pair, values: Sequence[Means], found: Mapping[str, Value], confi
     """Both values, their difference with its interval, Holm's p, and the smallest difference likely to be found."""
     title = f"a = {pair.a.folder.name}, b = {pair.b.folder.name}: {len(pair.rows_a)} dialogues, {config.split}"
     shown = narrow(title, "metric", ("a", "b", "a - b", "95 % interval", "Holm p", "mde", "n"))
-    for metric, value in found.items():
+    metrics = bases(list(found))
+    for metric, value in ((name, found[name]) for name in metrics):
         difference = "-" if value.value is None else f"{value.value:+.4f}"
         tested = (interval(value), number(value.p), number(value.mde), count(value.n, value.n_failed))
         shown.add_row(metric, *(number(known.get(metric)) for known in values), difference, *tested)
     shown.caption = (
-        f"{legend(found)}\nHolm p: of no difference, adjusted for the number of metrics; "
+        f"{legend(metrics)}\nHolm p: of no difference, adjusted for the number of metrics; "
         "mde: the true difference that a test at 5 % finds in 80 % of cases; n: dialogues"
     )
     return shown

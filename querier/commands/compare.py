@@ -1,7 +1,8 @@
 """`querier compare`: train what needs training, test all, one table with paired differences.
 
-A row of the table is a method, `ft`, or a method with one of `conf/ablation/` applied, `querier+no_swap_loss`. Runs
-that are finished and tested are taken as they are, so that an interrupted comparison goes on where it stopped.
+A row of the table is a method, `ft`, or a method with some of `conf/ablation/` applied, `querier+no_swap_loss`,
+`rag+dense+frozen_decoder`. Runs that are finished and tested are taken as they are, so that an interrupted comparison
+goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from querier.analysis.report.metrics import LABELS
 from querier.commands.compose import compose, job_overrides
 from querier.commands.fit import plain_config, run_fit
 from querier.commands.legend import legend
-from querier.commands.numbers import interval
+from querier.commands.numbers import interval, with_interval
 from querier.commands.options import CompareOptions
 from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
-from querier.commands.test import refuse_failed, scored_rows
+from querier.commands.test import refuse_failed, say_other_pairs, scored_rows
 from querier.config import Config, EvaluationConfig, to_plain
 from querier.evaluation.comparison import Comparison, Difference, compare
+from querier.evaluation.evaluate import settings_of
 from querier.evaluation.results import Record
 from querier.evaluation.statistics import Value
 from querier.files import write_atomic
@@ -84,13 +86,17 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
         records = {
             label: [scored_rows(run, options.evaluation, progress) for run in each] for label, each in runs.items()
         }
-    found = compare(records, options.baseline or baseline_of(options.methods), options.evaluation.bootstrap)
+    baseline = options.baseline or baseline_of(options.methods)
+    for trained in runs.values():
+        say_other_pairs(trained[0], runs[baseline][0])
+    found = compare(records, baseline, options.evaluation.bootstrap)
     folder = Path(options.output) / "compare" / (options.name or _digest(runs, options.evaluation))
     write_results(folder, found, options, runs, set(digests.values()))
     write_examples(folder / "examples.jsonl", records, options.seeds)
     console = Console()
     wide = console if console.is_terminal else Console(width=WIDE)  # a file has no edge to fold at
     wide.print(table(folder.name, found))
+    say_controls(found)
     log.info("%s holds all numbers, examples.jsonl beside it the dialogues", folder / "results.json")
     if not options.allow_failed:
         for label, trained in runs.items():
@@ -105,9 +111,9 @@ def row_configs(label: str, options: CompareOptions, overrides: Sequence[str]) -
     Raises:
         InputError: No such method or ablation, or an override is refused.
     """
-    method, _, ablation = label.partition("+")
+    method, *ablations = label.split("+")
     words = [word for word in overrides if word.split("=")[0] not in OWN]
-    words += [f"method={method}"] + ([f"ablation={ablation}"] if ablation else [])
+    words += [f"method={method}"] + ([f"ablation=[{','.join(ablations)}]"] if ablations else [])
     configs = [plain_config(compose("fit", [*words, f"seed={seed}"])) for seed in options.seeds]
     placed = [replace(config, output=options.output, cache=options.cache, name=None) for config in configs]
     return placed if trains(placed[0]) else placed[:1]
@@ -171,7 +177,11 @@ def write_results(
             **found.to_json(),
             "seeds": list(options.seeds),
             "runs": {label: [run.folder.name for run in each] for label, each in runs.items()},
-            "settings": to_plain(options.evaluation),
+            "settings": settings_of(options.evaluation),
+            "excluded": {
+                label: [one.measured(options.evaluation.split).get("excluded") for one in each]
+                for label, each in runs.items()
+            },
             "decoder": Path(options.decoder.path).name or str(options.decoder.kind),
             "digests": {
                 "config": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16],
@@ -193,15 +203,12 @@ def write_examples(path: Path, records: dict[str, list[list[Record]]], seeds: Se
 
 
 def table(name: str, found: Comparison) -> Table:
-    """The main metrics: value and interval, and under it the difference to the baseline.
-
-    A star marks a difference whose interval excludes 0 and whose sign is the same in each seed.
-    """
-    first = next(iter(found.methods.values()))
-    n = max(value.n for value in first.values())
+    """The main metrics: value and interval, and under it the difference to the baseline, with its star."""
+    known = {metric for values in found.methods.values() for metric in values}
+    n = max(value.n for values in found.methods.values() for value in values.values())
     shown = Table(title=f"{name}: {n} dialogues, differences to {found.baseline}", caption_justify="left")
     shown.add_column("method", no_wrap=True)
-    metrics = [metric for metric in SHOWN if metric in first]
+    metrics = [metric for metric in SHOWN if metric in known]
     for metric in metrics:
         shown.add_column(metric.replace("_", " "), justify="right")
     for label, values in found.methods.items():
@@ -209,9 +216,27 @@ def table(name: str, found: Comparison) -> Table:
         shown.add_row(label, *cells)
     shown.caption = (
         f"{legend(metrics)}\nIn a cell: the value, its 95 % interval over queriers, the paired difference to "
-        f"{found.baseline}; a star where its interval excludes 0 and all seeds, two at least, share its sign"
+        f"{found.baseline}; a star where its interval excludes 0, p (Holm, over the metrics) is below .05 and all "
+        "seeds, three at least, share its sign"
     )
     return shown
+
+
+def say_controls(found: Comparison) -> None:
+    """Log what is left of a method when its permuted control is subtracted, and which control finds queriers itself."""
+    for name, (controlled, differences) in found.controls.items():
+        left = [
+            f"{metric.replace('_', ' ')} {with_interval(differences[metric].value)}"
+            for metric in ("gain", "swap_accuracy_cluster")
+            if metric in differences
+        ]
+        log.info("%s less %s, which is what is personal: %s", controlled, name, ", ".join(left) or "nothing measured")
+    for name in found.leaking:
+        log.warning(
+            "%s reads other people's histories and tells queriers apart all the same: the interval of one of its swap "
+            "accuracies leaves one half out, so what such swaps show is not all personal",
+            name,
+        )
 
 
 def _cell(value: Value | None, difference: Difference | None) -> str:

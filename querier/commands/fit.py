@@ -201,8 +201,8 @@ def _train(
     return metrics
 
 
-def say_passed_over(module: QuerierModule, data: QuerierData) -> None:
-    """Log what training read only in part, or not at all."""
+def say_cut(module: QuerierModule) -> None:
+    """Log how many of the prompts and replies that the decoder has read so far did not fit."""
     cut, longest = module.decoder.cut, module.config.decoder.max_length
     if cut.prompts or cut.replies:
         log.info(
@@ -211,6 +211,11 @@ def say_passed_over(module: QuerierModule, data: QuerierData) -> None:
             len(cut.replies),
             longest,
         )
+
+
+def say_passed_over(module: QuerierModule, data: QuerierData) -> None:
+    """Log what training read only in part, or not at all."""
+    say_cut(module)
     if data.builder.skipped:
         log.info(
             "  the swap loss passed over %d rows: nobody to swap with, no history on a side, or the same reply",

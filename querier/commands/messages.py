@@ -243,7 +243,7 @@ def help_page(command: str, about: str, groups: Mapping[str, Sequence[str]], set
 def _missing_file(error: MissingConfigException) -> str:
     path = str(error.missing_cfg_file or "").removesuffix(".yaml")
     group, _, choice = path.rpartition("/")
-    options = list(error.options or [])
+    options = list(error.options or choices_of("compare").get(group, []))  # of several choices Hydra names none
     if not options:
         return str(error).splitlines()[0]
     close = difflib.get_close_matches(choice, options, n=1, cutoff=0.6)

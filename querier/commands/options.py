@@ -56,7 +56,7 @@ class CompareOptions(RunOptions):
     """`querier compare`.
 
     Args:
-        methods: Rows of the table: `ft`, or a method and an ablation of it, `querier+no_swap_loss`.
+        methods: Rows of the table: `ft`, or a method and ablations of it, `querier+no_swap_loss`.
         seeds: Each method is trained with each; what trains nothing runs once.
         baseline: What the others are compared with; empty for `ft`, or the first method where `ft` is none of them.
         allow_failed: Whether dialogues that could not be scored or answered are accepted.

@@ -36,6 +36,7 @@ def keep(source: Path, into: Path, metrics: Sequence[str]) -> None:
     found = json.loads(source.read_text(encoding="utf-8"))
     if "methods" in found:
         kept = {part: chosen(found[part], metrics) for part in ("methods", "differences")}
+        kept["controls"] = chosen(found.get("controls", {}), ["of", *metrics, "gain"])
     else:
         kept = {"cold_start": {group: chosen(curve, metrics) for group, curve in found["cold_start"].items()}}
         del found["metrics"]  # of the whole history: other files have them

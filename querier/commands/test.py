@@ -17,6 +17,7 @@ from rich.table import Table
 from querier.analysis.report.metrics import LABELS
 from querier.choices import Kind, Profile, Source
 from querier.commands.compose import job_overrides
+from querier.commands.fit import say_cut
 from querier.commands.legend import legend
 from querier.commands.numbers import interval, number
 from querier.commands.options import TestOptions
@@ -79,7 +80,7 @@ def run(options: TestOptions) -> None:
         return
     found = find_run(options.run, options.output)
     config = own_settings(found, options.evaluation)
-    say_replaced(found, config)
+    say_replaced(found, config, {"cold_start": options.cold_start, "dependence": options.dependence})
     with Progress() as progress:
         result = run_test(
             found,
@@ -98,6 +99,7 @@ def run(options: TestOptions) -> None:
     log.info("written to %s and %s", found.results_of(split), found.examples_of(split))
     if not options.allow_failed:
         refuse_failed(found, result.rows, split)
+        refuse_failed_parts(found, result)
 
 
 def refuse_failed(run: Run, rows: Sequence[Record], split: str) -> None:
@@ -113,6 +115,37 @@ def refuse_failed(run: Run, rows: Sequence[Record], split: str) -> None:
         )
 
 
+def refuse_failed_parts(run: Run, result: Result) -> None:
+    """End with an error where the curves or the same queries of several queriers failed: they have no examples.
+
+    Raises:
+        InputError: Saying where.
+    """
+    points = {
+        f"cold_start.{group}.{items}": value.n_failed
+        for group, curve in result.cold_start.items()
+        for items, point in curve.items()
+        for value in point.values()
+    }
+    points |= {name: value.n_failed for name, value in result.metrics.items() if name == "diversity"}
+    if failed := [f"{name} ({count})" for name, count in points.items() if count]:
+        raise InputError(
+            f"some dialogues of {run.folder.name} could not be scored or answered for {', '.join(failed)} "
+            "(allow_failed=true accepts that)"
+        )
+
+
+def say_other_pairs(one: Run, other: Run) -> None:
+    """Log that two runs differ in their clusters or contrast users, from which a swap draws the other querier."""
+    if one.card().get("prepared_digest") != other.card().get("prepared_digest"):
+        log.warning(
+            "%s and %s differ in their clusters or contrast users (settings clusters, contrast or encoder): swaps "
+            "within a cluster, or with contrast users, may be of other pairs",
+            one.folder.name,
+            other.folder.name,
+        )
+
+
 def own_settings(run: Run, given: EvaluationConfig) -> EvaluationConfig:
     """What a command line says of the evaluation; what it is silent about is as the run was configured."""
     said = {word.split("=")[0].lstrip("+") for word in job_overrides() or []}
@@ -121,13 +154,15 @@ def own_settings(run: Run, given: EvaluationConfig) -> EvaluationConfig:
     return replace(given, **{name: getattr(own, name) for name in names})
 
 
-def say_replaced(run: Run, config: EvaluationConfig) -> None:
-    """Log that results which were taken otherwise are replaced."""
-    path = run.results_of(config.split)
-    if not path.is_file():
+def say_replaced(run: Run, config: EvaluationConfig, asked: Mapping[str, bool]) -> None:
+    """Log that results are replaced which were taken otherwise, or had parts that are not `asked` for now."""
+    found = run.measured(config.split)
+    if not found:
         return
-    if shown := other_settings(json.loads(path.read_text(encoding="utf-8"))["settings"], config):
-        log.info("replacing %s, which was taken with %s", path, shown)
+    parts = {"cold_start": bool(found["cold_start"]), "dependence": "diversity" in found["metrics"]}
+    had = [f"{name}=true" for name, there in parts.items() if there and not asked[name]]
+    if shown := " ".join([other_settings(found["settings"], config), *had]).strip():
+        log.info("replacing %s, which was taken with %s", run.results_of(config.split), shown)
 
 
 def other_settings(taken: Mapping[str, Any], config: EvaluationConfig) -> str:
@@ -184,7 +219,15 @@ def run_test(
     result = evaluate(responder.module, responder.requests, responder.prepared, config, options)
     model = model_digest(run.model)
     log.info("  model %s", model)
-    found = {**result.to_json(), "run": run.folder.name, "model": model, "origin": origin()}
+    say_cut(responder.module)
+    cut = responder.module.decoder.cut
+    found = {
+        **result.to_json(),
+        "cut": {"prompts": len(cut.prompts), "replies": len(cut.replies)},
+        "run": run.folder.name,
+        "model": model,
+        "origin": origin(),
+    }
     write_json(run.results_of(config.split), found)
     lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in result.rows)
     write_atomic(run.examples_of(config.split), "".join(lines))
@@ -193,12 +236,11 @@ def run_test(
 
 def scored_rows(run: Run, config: EvaluationConfig, progress: Progress | None = None) -> list[Record]:
     """The scored dialogues of a run: those that lie beside it where they were taken under these settings, else new."""
-    results, examples = run.results_of(config.split), run.examples_of(config.split)
-    if results.is_file() and examples.is_file():
-        found = json.loads(results.read_text(encoding="utf-8"))
-        if not other_settings(found["settings"], config) and found["model"] == model_digest(run.model):
-            with examples.open(encoding="utf-8") as lines:
-                return [json.loads(line) for line in lines]
+    found, examples = run.measured(config.split), run.examples_of(config.split)
+    taken = found and examples.is_file() and not other_settings(found["settings"], config)
+    if taken and found["model"] == model_digest(run.model):
+        with examples.open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
     return run_test(run, config, progress).rows
 
 

@@ -5,17 +5,21 @@ Scores are averaged over seeds for each dialogue first; intervals are over queri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from querier.errors import InputError
-from querier.evaluation.results import GROUPS, Record, average_seeds, differences, summarise
+from querier.evaluation.results import GROUPS, Record, average_seeds, differences, summarise, with_gain
 from querier.evaluation.statistics import Value
 
 SEED = 104  # marks the draws of the intervals
+SEEDS = 3  # of which a claim needs the same sign
+LEVEL = 0.05  # of Holm's p
+CONTROL, BLIND = "+permuted_control", "+name_blind"
+PERSONAL = ("gain", "swap_accuracy_random", "swap_accuracy_cluster", "swap_accuracy_contrast", "swap_accuracy_matched")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Difference:
     """How far a method is from the baseline.
 
     Attributes:
-        value: Paired, seeds averaged, p adjusted by Holm over the metrics of the method.
+        value: Paired, seeds averaged, p adjusted by Holm over the metrics of the method, those of all, of seen and of
+            unseen queriers apart; without p for what is not tested (`results.CONDITIONS`, averages over queriers).
         by_seed: The same for each seed alone, without an interval.
     """
 
@@ -32,15 +37,16 @@ class Difference:
 
     @property
     def same_sign(self) -> bool:
-        """Whether the seeds agree about the direction; False with fewer than two of them."""
+        """Whether the seeds agree about the direction; False with fewer than three of them."""
         signs = {value is not None and value > 0 for value in self.by_seed if value != 0}
-        return len(self.by_seed) > 1 and len(signs) == 1 and None not in self.by_seed and 0 not in self.by_seed
+        return len(self.by_seed) >= SEEDS and len(signs) == 1 and None not in self.by_seed and 0 not in self.by_seed
 
     @property
     def sure(self) -> bool:
-        """Whether the interval excludes 0 and all seeds, at least two, agree about the direction."""
-        low, high = self.value.low, self.value.high
-        return low is not None and high is not None and (low > 0 or high < 0) and self.same_sign
+        """Whether the interval excludes 0, Holm's p is below .05, and all seeds, at least three, share the sign."""
+        low, high, p = self.value.low, self.value.high, self.value.p
+        apart = low is not None and high is not None and (low > 0 or high < 0)
+        return apart and p is not None and p < LEVEL and self.same_sign
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in `results.json`."""
@@ -55,11 +61,27 @@ class Comparison:
         baseline: Name of the method that the others are compared with.
         methods: Metrics of each method.
         differences: To the baseline, of every other method; `<metric>_seen` and `_unseen` over these queriers alone.
+        controls: For each permuted control the row that it controls, and that row's differences to it. What a model
+            gains by somebody else's history is not personal; what is left when it is subtracted is.
     """
 
     baseline: str
     methods: dict[str, dict[str, Value]]
     differences: dict[str, dict[str, Difference]]
+    controls: dict[str, tuple[str, dict[str, Difference]]] = field(default_factory=dict)
+
+    @property
+    def leaking(self) -> list[str]:
+        """Controls that tell queriers apart all the same: the interval of a swap accuracy leaves one half out."""
+        return [
+            name
+            for name in self.controls
+            for metric in PERSONAL[1:]
+            if (value := self.methods[name].get(metric)) is not None
+            and value.low is not None
+            and value.high is not None
+            and not value.low <= 0.5 <= value.high
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in `results.json`."""
@@ -72,6 +94,10 @@ class Comparison:
             "differences": {
                 name: {metric: value.to_json() for metric, value in found.items()}
                 for name, found in self.differences.items()
+            },
+            "controls": {
+                name: {"of": controlled, **{metric: value.to_json() for metric, value in found.items()}}
+                for name, (controlled, found) in self.controls.items()
             },
         }
 
@@ -92,6 +118,7 @@ def compare(runs: Mapping[str, Sequence[Sequence[Record]]], baseline: str, draws
     if baseline not in runs:
         raise InputError(f"baseline={baseline} is not among the methods {', '.join(runs)}")
     _check_same(runs)
+    runs = {name: [with_gain(rows) for rows in one] for name, one in runs.items()}
     rows = {name: average_seeds(one) for name, one in runs.items()}
     generator = np.random.default_rng([seed, SEED])
     methods = {name: summarise(one, draws, generator) for name, one in rows.items()}
@@ -100,7 +127,22 @@ def compare(runs: Mapping[str, Sequence[Sequence[Record]]], baseline: str, draws
         for name in runs
         if name != baseline
     }
-    return Comparison(baseline, methods, found)
+    controls = {}
+    for name in runs:
+        if (controlled := controlled_by(name, runs)) is not None:
+            against = _differences(
+                runs[controlled], runs[name], rows[controlled], rows[name], draws, generator, PERSONAL
+            )
+            controls[name] = controlled, against
+    return Comparison(baseline, methods, found, controls)
+
+
+def controlled_by(name: str, names: Collection[str]) -> str | None:
+    """The row that a permuted control stands beside: its method without names, as the control is, or its method."""
+    method = name.removesuffix(CONTROL)
+    if method == name:
+        return None
+    return next((other for other in (method + BLIND, method) if other in names), None)
 
 
 def _differences(
@@ -110,6 +152,7 @@ def _differences(
     baseline: Sequence[Record],
     draws: int,
     generator: np.random.Generator,
+    names: Sequence[str] | None = None,
 ) -> dict[str, Difference]:
     found: dict[str, Difference] = {}
     for suffix, unseen in GROUPS.items():
@@ -118,10 +161,10 @@ def _differences(
             continue
         # What trains nothing has one run, which stands against each seed.
         each = [
-            differences(runs[place % len(runs)], _of(others[place % len(others)], unseen), 1, generator)
+            differences(runs[place % len(runs)], _of(others[place % len(others)], unseen), 1, generator, names)
             for place in range(max(len(runs), len(others)))
         ]
-        for name, value in differences(mine, theirs, draws, generator).items():
+        for name, value in differences(mine, theirs, draws, generator, names).items():
             found[name + suffix] = Difference(value, [one[name].value if name in one else None for one in each])
     return found
 

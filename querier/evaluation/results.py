@@ -25,8 +25,12 @@ WEIGHTS = {
     "nll_swapped": "tokens",
     "nll_swapped_own": "tokens",
     "nll_empty": "tokens",
+    "gain": "tokens",
 }
 """Scores that are averaged over tokens or bytes, not over dialogues."""
+
+CONDITIONS = ("nll_swapped", "nll_swapped_own", "nll_empty")
+"""Likelihoods under other histories than the true one: what others are held against, no claims, and not tested."""
 
 GROUPS = {"": None, "_seen": False, "_unseen": True}
 """Suffix of a metric and whose dialogues it is taken over; `_macro` averages over queriers."""
@@ -126,7 +130,10 @@ def differences(
     generator: np.random.Generator,
     names: Iterable[str] | None = None,
 ) -> dict[str, Value]:
-    """Paired differences to a baseline on the dialogues that both have, with Holm's p over all names.
+    """Paired differences to a baseline on the dialogues that both have, with Holm's p over all that is tested.
+
+    Beside each mean stands `<name>_macro`, over queriers instead of dialogues: another average of the same numbers, and
+    like the likelihoods of `CONDITIONS` without a p.
 
     Args:
         rows: Records of what is judged.
@@ -148,14 +155,13 @@ def differences(
         both = [row for row in common if name in row["scores"] and name in other[row["id"]]["scores"]]
         if both:
             mine, theirs = on_both(name, both, [other[row["id"]] for row in both])
-            found[name] = paired(
-                mine,
-                theirs,
-                _queriers(both),
-                draws,
-                generator,
-                _weights(both, name),
-            )
+            weights = _weights(both, name)
+            value = paired(mine, theirs, _queriers(both), draws, generator, weights)
+            found[name] = replace(value, p=None) if name in CONDITIONS else value
+            if is_mean(name):
+                (own,) = generator.spawn(1)  # the draws of the others stay what they are
+                macro = paired(mine, theirs, _queriers(both), draws, own, weights, macro=True)
+                found[f"{name}_macro"] = replace(macro, p=None)
     return with_holm(found)
 
 
@@ -164,6 +170,18 @@ def with_holm(values: Mapping[str, Value]) -> dict[str, Value]:
     tested = {name: value.p for name, value in values.items() if value.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     return {name: replace(value, p=adjusted.get(name)) for name, value in values.items()}
+
+
+def with_gain(rows: Sequence[Record]) -> list[Record]:
+    """The records with `gain`: how much likelier the true reply is with the history than without, nats per token."""
+    found = []
+    for row in rows:
+        scores = row["scores"]
+        if {"nll_empty", "nll_per_token"} <= set(scores):
+            empty, matched = scores["nll_empty"], scores["nll_per_token"]
+            scores = {**scores, "gain": None if empty is None or matched is None else empty - matched}
+        found.append({**row, "scores": scores})
+    return found
 
 
 def score_names(rows: Sequence[Record]) -> list[str]:

@@ -97,11 +97,19 @@ class Wild:
             self._second += (weight * weight) @ second[part]
 
     def p_value(self, null: float = 0.0) -> float | None:
-        """Of the two-sided test that the true value is `null`; None with fewer than three queriers."""
+        """Of the two-sided test that the true value is `null`; None with fewer than three queriers.
+
+        The value at hand counts as one of the draws, so that p is never smaller than the draws can tell.
+        """
         if self.clusters < FEWEST:
             return None
         if not self.error:
             return 1.0 if self.value == null else 0.0
+        draws = len(self._first)
+        return (draws * self._beyond(null) + 1) / (draws + 1)
+
+    def _beyond(self, null: float) -> float:
+        """Share of the draws whose t is at least as far from 0 as that of the value at hand, were `null` true."""
         shift = null - self.value
         # Residuals under the null are rest − shift · below; their weighted sums are linear in what was precomputed.
         moved = (self._first[:, 0] - shift * self._first[:, 1]) / self.total
@@ -122,13 +130,13 @@ class Wild:
 
     def _end(self, side: float, size: float) -> float:
         inside, outside = 0.0, 4.0
-        while (self.p_value(self.value + side * outside * self.error) or 0.0) > size:
+        while self._beyond(self.value + side * outside * self.error) > size:
             inside, outside = outside, outside * 2
             if outside > 1e6:
                 return side * float("inf")
         for _ in range(STEPS):
             middle = (inside + outside) / 2
-            if (self.p_value(self.value + side * middle * self.error) or 0.0) > size:
+            if self._beyond(self.value + side * middle * self.error) > size:
                 inside = middle
             else:
                 outside = middle

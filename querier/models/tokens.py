@@ -111,16 +111,16 @@ class Tokenizer:
         return insert(prompt, ends, find_places(one, text, self._prompt_text), self.pad)
 
     def _fit(self, one: Rendered, prompt: list[int], marks: list[int], reply: list[int]) -> Ids:
-        said = hash((one.turns[-1][1].removeprefix(f"{one.names[0]}: "), one.reply))  # under any name one dialogue
+        asked = one.turns[-1][1].removeprefix(f"{one.names[0]}: ")  # under any name one dialogue
         half = self.max_length // 2
         whole = reply + self.closing
         if len(whole) > half:
-            self.cut.replies.add(said)
+            self.cut.replies.add(hash((asked, one.reply)))
             whole = reply[:half]
         start = self.opening + prompt
         room = self.max_length - len(whole)
         if len(start) > room:
-            self.cut.prompts.add(said)
+            self.cut.prompts.add(hash(asked))  # whether its reply stands there or is asked for
             left_out = len(prompt) - (room - len(self.opening))
             start, marks = self.opening + prompt[left_out:], marks[left_out:]
         return Ids(tuple(start), tuple(whole), (*[NONE] * len(self.opening), *marks) if one.marks else ())

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny_log import WAYS
 
 from querier.cli import main
-from querier.commands.test import other_settings
+from querier.commands.test import other_settings, refuse_failed_parts
 from querier.config import EvaluationConfig
+from querier.errors import InputError
 from querier.evaluation.evaluate import settings_of
+from querier.evaluation.results import Result
+from querier.evaluation.statistics import Value
 from querier.models.decoder import Decoder
+from querier.run import Run
 from querier.types import Rendered, Tokens
 
 
@@ -49,6 +54,37 @@ def test_what_is_not_said_is_as_the_run_was_configured_and_a_replacement_is_told
     assert (settings["generate"], settings["max_new_tokens"]) == (own["generate"], own["max_new_tokens"])
     assert main(["test", "run=run", "++evaluation.limit=8", "evaluation.generate=0"]) == 0
     assert "which was taken with evaluation.limit=9 evaluation.generate=4" in capsys.readouterr().err
+
+
+def test_what_is_cut_is_said_and_curves_are_not_lost_silently(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = work / "outputs" / "run" / "model" / "parts.json"
+    read = json.loads(parts.read_text())
+    read["config"]["decoder"]["max_length"] = 16
+    parts.write_text(json.dumps(read))
+    few = ["test", "run=run", "evaluation.limit=6", "evaluation.generate=0", "evaluation.bootstrap=100"]
+    assert main([*few, "cold_start=true", "dependence=true"]) == 0
+    shown = capsys.readouterr().err
+    found = json.loads((work / "outputs" / "run" / "results.json").read_text())
+    assert found["cut"]["prompts"] + found["cut"]["replies"] > 0
+    said = f"{found['cut']['prompts']} prompts and {found['cut']['replies']} replies were longer than"
+    assert said in shown
+    assert main(few) == 0
+    assert "which was taken with cold_start=true dependence=true" in capsys.readouterr().err
+    assert main(few) == 0
+    assert "which was taken with" not in capsys.readouterr().err
+
+
+def test_a_failure_on_a_curve_ends_with_an_error(work: Path) -> None:
+    good, bad = Value(1.0, None, None, 3), Value(1.0, None, None, 3, n_failed=2)
+    result = Result({"rouge_l": good, "diversity": good}, {}, {}, {}, {"seen": {"4": {"gain": good}}})
+    run = Run(work / "outputs" / "run")
+    refuse_failed_parts(run, result)
+    for broken, said in (
+        (replace(result, cold_start={"seen": {"4": {"gain": bad}}}), r"cold_start\.seen\.4 \(2\)"),
+        (replace(result, metrics={"diversity": bad}), r"diversity \(2\)"),
+    ):
+        with pytest.raises(InputError, match=said):
+            refuse_failed_parts(run, broken)
 
 
 def test_validation_has_its_own_files_and_batches_are_as_large_as_asked(

@@ -78,7 +78,11 @@ def test_groups_are_fields_of_the_configuration() -> None:
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("experiment", "ablation")])
 def test_experiments_and_ablations_compose_with_each_method(group: str, choice: str) -> None:
     for method in METHODS:
-        assert compose("fit", [f"{group}={choice}", f"method={method}"]).method == method
+        if (choice, method) == ("recency", "few_shot"):
+            with pytest.raises(InputError, match="with prompt.source=pool use bm25 or dense"):
+                compose("fit", [f"{group}={choice}", f"method={method}"])
+        else:
+            assert compose("fit", [f"{group}={choice}", f"method={method}"]).method == method
 
 
 @pytest.mark.parametrize("table", [choice for group, choice in CHOICES if group == "table"])
@@ -150,6 +154,24 @@ def test_dpl_shows_items_and_differences() -> None:
     assert not trains(dpl)
     assert reads(dpl).history
     assert dpl.contrast.k == 4
+
+
+def test_a_row_may_have_several_ablations() -> None:
+    label = "rag+dense+one_item+frozen_decoder+name_blind"
+    (row,) = row_configs(label, compose("compare", [f"methods=[{label}]"]), [])
+    assert (row.prompt.by, row.prompt.items, row.prompt.name_querier) == (Retrieval.dense, 1, False)
+    assert row.decoder.train is Train.frozen
+    with pytest.raises(InputError, match="ablation has no choice `one_itme`.*did you mean `ablation=one_item`"):
+        row_configs("rag+dense+one_itme", compose("compare"), [])
+
+
+def test_items_are_found_in_a_whole_history_whatever_the_experiment() -> None:
+    for experiment in ("scotus", "friends", "demo"):
+        dropped = {
+            method: compose("fit", [f"experiment={experiment}", f"method={method}"]).towers.history_dropout
+            for method in ("rag", "querier")
+        }
+        assert dropped["rag"] == 0 < dropped["querier"]
 
 
 def test_ablations_change_what_they_name() -> None:

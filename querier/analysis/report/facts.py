@@ -76,7 +76,8 @@ def warnings(entries: Sequence[Entry]) -> list[str]:
     other = [name for name in TESTED if len({repr(one.get(name)) for one in tested}) > 1]
     if other:
         told.append(f"The runs were tested under different settings ({', '.join(other)}): compare with care.")
-    failed = {entry.name: entry.results.get("n_failed") or 0 for entry in entries}
+    counted = {entry.name: [number.n_failed for number in entry.metrics.values()] for entry in entries}
+    failed = {entry.name: entry.results.get("n_failed") or max(counted[entry.name], default=0) for entry in entries}
     told += [
         f"{name}: {count} dialogues could not be scored or answered; they are in no number."
         for name, count in failed.items()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 LOWER, HIGHER, NEITHER = "lower", "higher", ""
 SHARE, SCORE = "share, 0 to 1", "score, 0 to 1"
 WITHOUT = "_empty_history"
-GROUPS = {"all": "", "seen": "_seen", "unseen": "_unseen"}
-"""Whose dialogues, and what stands behind a metric's name for it."""
+GROUPS = {"all": "", "seen": "_seen", "unseen": "_unseen", "macro": "_macro"}
+"""Whose dialogues, or that each querier counts the same, and what stands behind a metric's name for it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ KNOWN = {
         Metric("rouge_1", "ROUGE-1", SCORE),
         Metric("rouge_2", "ROUGE-2", SCORE),
         Metric("rouge_l", "ROUGE-L", SCORE),
-        Metric("bleu", "BLEU", SCORE),
+        Metric("bleu", "BLEU, mean over replies", SCORE),
         Metric("meteor", "METEOR", SCORE),
         Metric("meteor_no_synonyms", "METEOR, no synonyms", SCORE),
         Metric("chrf", "chrF", SCORE),
@@ -119,7 +119,7 @@ def metric(name: str) -> Metric:
 def bases(names: list[str]) -> list[str]:
     """The metrics themselves, without those over seen or unseen queriers or over queriers instead of dialogues."""
     known = set(names)
-    ends = tuple(end for end in (*GROUPS.values(), "_macro") if end)
+    ends = tuple(end for end in GROUPS.values() if end)
     return [name for name in names if not any(name.endswith(end) and name[: -len(end)] in known for end in ends)]
 
 

@@ -25,7 +25,7 @@ class Number:
         queriers: Queriers measured.
         mde: Minimum detectable effect.
         p: Of a difference.
-        sure: Of a difference: its interval excludes 0 and the seeds agree about its sign.
+        sure: Of a difference: its interval excludes 0, p is below .05 and the seeds share its sign.
     """
 
     value: float | None

@@ -54,7 +54,7 @@ def against(report: Report) -> Section | None:
         return None
     parts = []
     for one in report.against:
-        known = list(one.differences)
+        known = bases(list(one.differences))
         names = [name for name in known if name in MAIN] + [name for name in known if name not in MAIN]
         parts.append(draw("against", "against.html.j2", one=one, names=names))
     return "One run against another", Markup().join(parts)
@@ -183,7 +183,7 @@ def _compared(one: Comparison, looks: Mapping[str, Style]) -> Markup:
 
 
 def _plots(entries: Sequence[Entry], names: Sequence[str]) -> list[tuple[str, dict[str, Dots]]]:
-    """For each metric a dot plot of all, of seen and of unseen queriers, on one axis."""
+    """For each metric a dot plot of all, of seen and of unseen queriers and of their averages, on one axis."""
     figures = []
     for name in names:
         numbers = [entry.number(name + end) for entry in entries for end in GROUPS.values()]

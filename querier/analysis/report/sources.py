@@ -158,7 +158,8 @@ def read_run(run: Run) -> Entry:
     name = run.folder.resolve().name
     if not run.results.is_file():
         raise InputError(
-            f"{run.folder} has no {RESULTS}: nothing was tested yet; `querier test run={run.folder}` first"
+            f"{run.folder} has no {RESULTS}: it was not tested yet on the test split; "
+            f"`querier test run={run.folder}` first"
         )
     found = read_json(run.results)
     try:

@@ -67,8 +67,8 @@ def test_cold_start(tmp_path: Path) -> None:
     assert filled.splitlines()[1:-1] == [
         "| items read | 0 | all |",
         "|---|---|---|",
-        "| gain, seen | – | .250 [.150, .350] |",
-        "| gain, unseen | – | .250 [.150, .350] |",
+        "| gain, seen | – | .2500 [.1500, .3500] |",
+        "| gain, unseen | – | .2500 [.1500, .3500] |",
         "| dialogues, seen | 50 | 50 |",
         "| dialogues, unseen | – | 50 |",
         "",

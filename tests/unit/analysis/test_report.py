@@ -343,7 +343,7 @@ def test_runs_that_cannot_be_shown_are_refused(output: Path, tmp_path: Path) -> 
     write_run(output / "a")
     (output / "b").mkdir()
     (output / "b" / "run.json").write_text(json.dumps(card()))
-    with pytest.raises(InputError, match="nothing was tested yet; `querier test run=.*b` first"):
+    with pytest.raises(InputError, match="it was not tested yet on the test split; `querier test run=.*b` first"):
         gather(["a", "b"], str(output))
     with pytest.raises(InputError, match="no run 'c'"):
         gather(["a", "c"], str(output))

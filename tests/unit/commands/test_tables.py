@@ -18,6 +18,7 @@ def test_some_metrics_are_kept(tmp_path: Path) -> None:
         "settings": {"draws": 2},
         "methods": {"ft": both, "querier": both},
         "differences": {"querier": {"rouge_l": {**value, "sure": False}}},
+        "controls": {"querier+permuted_control": {"of": "querier", "chrf": value, "rouge_l": value, "gain": value}},
     }
     (tmp_path / "all.json").write_text(json.dumps(found))
     main(["keep", str(tmp_path / "all.json"), str(tmp_path / "some.json"), "rouge_l"])
@@ -28,6 +29,11 @@ def test_some_metrics_are_kept(tmp_path: Path) -> None:
     page.write_text("<!-- comparison some.json rouge_l -->\n<!-- end -->\n")
     main([str(page)])
     assert ".500 [.400, .600]" in page.read_text()
+    assert (
+        "n_failed 0. `querier` less `querier+permuted_control`, which is what is personal: gain .5000 [.4000, .6000], "
+        "rouge l .500 [.400, .600]."
+    ) in page.read_text()
+    assert "chrf" not in page.read_text()
 
 
 def test_the_cold_start_of_a_run_is_kept_alone(tmp_path: Path) -> None:

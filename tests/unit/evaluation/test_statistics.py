@@ -109,6 +109,14 @@ def test_paired_differences_are_sharper_than_unpaired_ones(generator: np.random.
         paired([1.0], [1.0, 2.0], [0, 1], DRAWS, generator)
 
 
+def test_p_is_never_smaller_than_the_draws_can_tell() -> None:
+    """Of 99 draws none is as extreme: the value at hand is one of a hundred."""
+    generator = np.random.default_rng(0)
+    values = 5.0 + generator.normal(scale=0.01, size=200)
+    found = estimate(values, np.arange(200) % 20, 99, generator, test=True)
+    assert found.p == pytest.approx(0.01)
+
+
 def test_holm_by_hand() -> None:
     """Sorted 0.01·4, 0.015·3, 0.02·2 → raised to 0.045, 0.5·1."""
     assert holm([0.02, 0.01, 0.5, 0.015]) == pytest.approx([0.045, 0.04, 0.5, 0.045])
