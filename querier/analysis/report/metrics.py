@@ -85,6 +85,7 @@ SWAPS = (
     "swap_accuracy_matched",
     "swap_accuracy_cluster_unnamed",
 )
+PERSONAL = ("gain", *SWAPS)
 LIKELIHOODS = {
     "nll_per_token": "true querier",
     "nll_swapped_own": "true querier, history cut as for the swap",

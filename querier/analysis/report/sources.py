@@ -63,6 +63,7 @@ class Comparison:
         seeds: Of the runs behind each method.
         entries: The methods.
         differences: Of each method but the baseline, by metric.
+        controls: Of each permuted control what it controls, and that method's differences to it: what is personal.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Comparison:
     seeds: list[int]
     entries: list[Entry]
     differences: dict[str, dict[str, Number]]
+    controls: dict[str, tuple[str, dict[str, Number]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,12 @@ def read_comparison(folder: Path) -> Comparison:
                 Entry(method, folder.name, numbers(values), results, {}, first.card(), read_curves(first), rows)
             )
         differences = {method: numbers(values) for method, values in found["differences"].items()}
-        return Comparison(folder.name, str(found["baseline"]), list(found.get("seeds") or []), entries, differences)
+        controls = {
+            method: (str(values["of"]), numbers({name: value for name, value in values.items() if name != "of"}))
+            for method, values in (found.get("controls") or {}).items()
+        }
+        seeds = list(found.get("seeds") or [])
+        return Comparison(folder.name, str(found["baseline"]), seeds, entries, differences, controls)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(folder / RESULTS, error) from error
 
@@ -237,7 +244,9 @@ def _renamed(one: Comparison, renamed: Mapping[int, Entry]) -> Comparison:
     entries = [renamed[id(entry)] for entry in one.entries]
     names = {old.name: new.name for old, new in zip(one.entries, entries, strict=True)}
     differences = {names.get(method, method): values for method, values in one.differences.items()}
-    return replace(one, entries=entries, baseline=names.get(one.baseline, one.baseline), differences=differences)
+    controls = {names.get(method, method): (names.get(of, of), values) for method, (of, values) in one.controls.items()}
+    baseline = names.get(one.baseline, one.baseline)
+    return replace(one, entries=entries, baseline=baseline, differences=differences, controls=controls)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

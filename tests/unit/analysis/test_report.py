@@ -289,6 +289,34 @@ def test_a_comparison_shows_methods_and_differences(output: Path) -> None:
     assert [text(one) for one in page_of(["small"], output).xpath("/html/head/title")] == ["Report: small"]
 
 
+def test_what_is_left_of_a_method_without_its_control_is_shown(output: Path) -> None:
+    folder = write_comparison(output / "compare" / "small")
+    found = json.loads((folder / "results.json").read_text())
+    left = {"gain": number(0.0625, p=0.01, sure=True), "gain_seen": number(0.5), "swap_accuracy_cluster": number(0.125)}
+    found["controls"] = {"querier+no_gate": {"of": "querier", **left}}
+    (folder / "results.json").write_text(json.dumps(found))
+    write_run(output / "querier")
+    for names, shown in ((["small"], "querier"), (["querier", "small"], "small/querier")):
+        part = section(page_of(names, output), "comparison")
+        (said,) = part.xpath(".//p[@class='personal']")
+        assert f"What is personal, {shown} less querier+no_gate, which" in text(said)
+        items = [text(one) for one in said.xpath("./following-sibling::ul[1]/li")]
+        assert len(items) == 2
+        assert items[0].startswith("Gain over no history Δ +0.0625*")
+        assert items[1].startswith("Swap accuracy, same cluster Δ +0.1250")
+
+
+def test_averages_over_queriers_can_be_chosen(output: Path) -> None:
+    folder = write_run(output / "a")
+    found = json.loads((folder / "results.json").read_text())
+    found["metrics"]["rouge_l_macro"] = number(0.8125)
+    (folder / "results.json").write_text(json.dumps(found))
+    page = page_of(["a"], output)
+    cell = section(page, "main-table").xpath(".//td[.//div[@class='g g-macro']/b[text()='0.812']]")
+    assert [one.get("data-macro") for one in cell] == ["0.8125"]
+    assert page.xpath("//button[@data-show='macro']")
+
+
 def test_equal_names_are_told_apart(output: Path) -> None:
     write_comparison(output / "compare" / "small")
     write_run(output / "querier")
