@@ -77,13 +77,13 @@ def comparison(found: dict[str, Any], metrics: Sequence[str]) -> list[str]:
     for method, values in found["methods"].items():
         against = found["differences"].get(method, {})
         lines.append(_row([f"`{method}`", *(_cell(name, values.get(name), against.get(name)) for name in metrics)]))
-    seeds, n = len(found["seeds"]), {metric: found["methods"][found["baseline"]][metric] for metric in metrics}
+    n = {metric: found["methods"][found["baseline"]][metric] for metric in metrics}
     counts = ", ".join(f"{name.replace('_', ' ')} {value['n']}" for name, value in n.items())
     failed = sum(value["n_failed"] for values in found["methods"].values() for value in values.values())
     queriers = max(value["queriers"] for value in n.values())
     shown = f"{found['decoder']} decoder" if found["decoder"] == "small" else found["decoder"]
-    runs = {len(one) for one in found.get("runs", {}).values()}
-    once = ", one run of what trains nothing" if len(runs) > 1 else ""
+    runs = [len(one) for one in found.get("runs", {}).values()] or [len(found["seeds"])]
+    seeds, once = max(runs), ", one run of what trains nothing" if min(runs) < max(runs) else ""
     note = f"{shown}, {_seeds(seeds)}{once}, Δ to `{found['baseline']}`; dialogues: {counts}; {queriers} queriers"
     left = [
         f"`{values['of']}` less `{name}`, which is what is personal: "

@@ -122,8 +122,8 @@ def effects(
     Returns:
         `setting`, `value`, `reference`, `mean` over the runs with the value, `difference` to the reference over pairs
         of runs that differ in nothing else, `low` and `high` of its 95 % interval over seeds, `same_sign` in every
-        seed, `seeds`, `pairs`, and `missing`, the runs with this value that lack the number. Without a pair there is no
-        difference, and with one seed no interval.
+        seed, two at least, `seeds`, `pairs`, and `missing`, the runs with this value that lack the number. Without a
+        pair there is no difference, and with one seed no interval.
 
     Raises:
         InputError: A column, setting or reference that is not there.
@@ -157,7 +157,7 @@ def effects(
             by_seed = [part.mean() for _, part in differences.groupby(_of_seeds(table)[differences.index])]
             own = value == reference
             line["difference"], line["low"], line["high"] = _interval([] if own else by_seed)
-            line["same_sign"] = not own and len(by_seed) > 0 and len({np.sign(one) for one in by_seed}) == 1
+            line["same_sign"] = not own and len(by_seed) > 1 and {np.sign(one) for one in by_seed} in ({1.0}, {-1.0})
             line["seeds"] = len(by_seed)
             line["pairs"] = 0 if own else len(differences)
             line["missing"] = int(rows[column].isna().sum())

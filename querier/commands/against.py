@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from querier.analysis.report.metrics import bases
+from querier.analysis.report.numbers import read_json
 from querier.analysis.report.pairs import ARMS
 from querier.commands.legend import legend
 from querier.commands.numbers import interval, number
@@ -248,7 +249,12 @@ def write(
             for one in arm.judgements
         ]
         write_atomic(pair.beside("judged", config, ".jsonl"), "".join(lines))
-    write_json(pair.beside("against", config, ".json"), plain)
+    path = pair.beside("against", config, ".json")
+    if not arms and path.is_file():  # verdicts on the same weights stay, as they do in the file of the matches
+        before = read_json(path)
+        if "judge" in before and before["models"] == plain["models"]:
+            plain["judge"] = before["judge"]
+    write_json(path, plain)
 
 
 def values_of(pair: Pair) -> list[Means]:

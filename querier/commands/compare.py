@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
 from querier.commands.test import refuse_failed, say_other_pairs, scored_rows
 from querier.config import Config, EvaluationConfig, to_plain
-from querier.evaluation.comparison import Comparison, Difference, compare
+from querier.evaluation.comparison import LEVEL, PERSONAL, Comparison, Difference, compare
 from querier.evaluation.evaluate import settings_of
 from querier.evaluation.results import Record
 from querier.evaluation.statistics import Value
@@ -97,6 +97,7 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     wide = console if console.is_terminal else Console(width=WIDE)  # a file has no edge to fold at
     wide.print(table(folder.name, found))
     say_controls(found)
+    say_few_draws(found, options.evaluation.bootstrap)
     log.info("%s holds all numbers, examples.jsonl beside it the dialogues", folder / "results.json")
     if not options.allow_failed:
         for label, trained in runs.items():
@@ -122,22 +123,26 @@ def row_configs(label: str, options: CompareOptions, overrides: Sequence[str]) -
 def table_configs(options: CompareOptions, overrides: Sequence[str]) -> dict[str, list[Config]]:
     """The same for every row, all with the `decoder.max_length` of the row that reads most.
 
-    Methods that show earlier dialogues read longer prompts than others by default, and a reply that does not fit is
-    cut: rows of unequal lengths would be judged on unequal replies.
-
     Raises:
         InputError: As `row_configs`.
     """
-    rows = {label: row_configs(label, options, overrides) for label in options.methods}
+    return equally_long({label: row_configs(label, options, overrides) for label in options.methods})
+
+
+def equally_long(rows: Mapping[str, Sequence[Config]]) -> dict[str, list[Config]]:
+    """All rows with the `decoder.max_length` of the one that reads most.
+
+    Methods that show earlier dialogues read longer prompts than others by default, and a reply that does not fit is
+    cut: rows of unequal lengths would be judged on unequal replies.
+    """
     longest = max(config.decoder.max_length for each in rows.values() for config in each)
     shorter = [label for label, each in rows.items() if each[0].decoder.max_length < longest]
-    if not shorter:
-        return rows
-    log.info(
-        "decoder.max_length is %d tokens for all rows, as the longest prompts have it; %s would read less",
-        longest,
-        ", ".join(shorter),
-    )
+    if shorter:
+        log.info(
+            "decoder.max_length is %d tokens for all rows, as the longest prompts have it; %s would read less",
+            longest,
+            ", ".join(shorter),
+        )
     return {
         label: [replace(config, decoder=replace(config.decoder, max_length=longest)) for config in each]
         for label, each in rows.items()
@@ -227,15 +232,28 @@ def say_controls(found: Comparison) -> None:
     for name, (controlled, differences) in found.controls.items():
         left = [
             f"{metric.replace('_', ' ')} {with_interval(differences[metric].value)}"
-            for metric in ("gain", "swap_accuracy_cluster")
+            for metric in PERSONAL
             if metric in differences
         ]
         log.info("%s less %s, which is what is personal: %s", controlled, name, ", ".join(left) or "nothing measured")
     for name in found.leaking:
         log.warning(
-            "%s reads other people's histories and tells queriers apart all the same: the interval of one of its swap "
+            "%s reads other queriers' histories and tells queriers apart all the same: the interval of one of its swap "
             "accuracies leaves one half out, so what such swaps show is not all personal",
             name,
+        )
+
+
+def say_few_draws(found: Comparison, draws: int) -> None:
+    """Log where no difference can have a star: with so few draws p by Holm stays above .05."""
+    names = {name for each in found.differences.values() for name, one in each.items() if one.value.p is not None}
+    tests = sum(not name.endswith(("_seen", "_unseen")) for name in names)
+    if tests > LEVEL * (draws + 1):
+        log.info(
+            "no difference can have a star: of %d tests with evaluation.bootstrap=%d draws p by Holm is %.2f at least",
+            tests,
+            draws,
+            min(1.0, tests / (draws + 1)),
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from querier.commands import demo_tables as tables
 from querier.commands.base import base_folder
+from querier.commands.compare import equally_long
 from querier.commands.compose import compose, job_overrides
 from querier.commands.fit import FitResult, build_requests, plain_config, run_fit
 from querier.commands.options import DemoOptions
@@ -82,9 +83,10 @@ def run(options: DemoOptions) -> None:
         seconds["base"] = time.monotonic() - begun
         begun = time.monotonic()
         fitted = {}
-        for name in options.methods:
+        configs = equally_long({name: [method_config(name, config)] for name in options.methods})
+        for name, (own,) in configs.items():
             log.info("training %s", name)
-            fitted[name] = run_fit(method_config(name, config), progress)
+            fitted[name] = run_fit(own, progress)
         seconds["fit"] = time.monotonic() - begun
         begun = time.monotonic()
         traits = read_traits(sample_folder() / "traits.jsonl")

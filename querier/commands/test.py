@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from querier.analysis.report.metrics import LABELS
-from querier.choices import Kind, Profile, Source
+from querier.choices import Kind, Profile, Source, Train
 from querier.commands.compose import job_overrides
 from querier.commands.fit import say_cut
 from querier.commands.legend import legend
@@ -122,10 +122,9 @@ def refuse_failed_parts(run: Run, result: Result) -> None:
         InputError: Saying where.
     """
     points = {
-        f"cold_start.{group}.{items}": value.n_failed
+        f"cold_start.{group}.{items}": max(value.n_failed for value in point.values())
         for group, curve in result.cold_start.items()
         for items, point in curve.items()
-        for value in point.values()
     }
     points |= {name: value.n_failed for name, value in result.metrics.items() if name == "diversity"}
     if failed := [f"{name} ({count})" for name, count in points.items() if count]:
@@ -137,13 +136,20 @@ def refuse_failed_parts(run: Run, result: Result) -> None:
 
 def say_other_pairs(one: Run, other: Run) -> None:
     """Log that two runs differ in their clusters or contrast users, from which a swap draws the other querier."""
-    if one.card().get("prepared_digest") != other.card().get("prepared_digest"):
+    if _drawn_from(one.config()) != _drawn_from(other.config()):
         log.warning(
-            "%s and %s differ in their clusters or contrast users (settings clusters, contrast or encoder): swaps "
-            "within a cluster, or with contrast users, may be of other pairs",
+            "%s and %s differ in their clusters or contrast users (settings clusters, contrast, encoder or data.pool): "
+            "swaps within a cluster, or with contrast users, may be of other pairs",
             one.folder.name,
             other.folder.name,
         )
+
+
+def _drawn_from(config: Config) -> list[Any]:
+    """The settings that clusters and contrast users of dialogues depend on."""
+    contrast = replace(config.contrast, history=1)  # of the items of a history
+    encoder = replace(config.encoder, train=Train.frozen, batch_size=1)
+    return [config.clusters, contrast, encoder, config.data.pool]
 
 
 def own_settings(run: Run, given: EvaluationConfig) -> EvaluationConfig:

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from querier.errors import InputError
+from querier.evaluation.evaluate import SWAPPED, UNNAMED
 from querier.evaluation.results import GROUPS, Record, average_seeds, differences, summarise, with_gain
 from querier.evaluation.statistics import Value
 
 SEED = 104  # marks the draws of the intervals
 SEEDS = 3  # of which a claim needs the same sign
 LEVEL = 0.05  # of Holm's p
-CONTROL, BLIND = "+permuted_control", "+name_blind"
-PERSONAL = ("gain", "swap_accuracy_random", "swap_accuracy_cluster", "swap_accuracy_contrast", "swap_accuracy_matched")
+CONTROL, BLIND = "permuted_control", "name_blind"
+PERSONAL = ("gain", *SWAPPED, UNNAMED)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Comparison:
         methods: Metrics of each method.
         differences: To the baseline, of every other method; `<metric>_seen` and `_unseen` over these queriers alone.
         controls: For each permuted control the row that it controls, and that row's differences to it. What a model
-            gains by somebody else's history is not personal; what is left when it is subtracted is.
+            gains by somebody else's history is not personal; what is left when it is subtracted is. Of a row that reads
+            the name, as no control does, the gain of the history alone.
     """
 
     baseline: str
@@ -73,15 +75,8 @@ class Comparison:
     @property
     def leaking(self) -> list[str]:
         """Controls that tell queriers apart all the same: the interval of a swap accuracy leaves one half out."""
-        return [
-            name
-            for name in self.controls
-            for metric in PERSONAL[1:]
-            if (value := self.methods[name].get(metric)) is not None
-            and value.low is not None
-            and value.high is not None
-            and not value.low <= 0.5 <= value.high
-        ]
+        controls = [name for name in self.methods if CONTROL in name.split("+")]
+        return [name for name in controls if any(_finds(self.methods[name].get(metric)) for metric in PERSONAL[1:])]
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in `results.json`."""
@@ -130,19 +125,27 @@ def compare(runs: Mapping[str, Sequence[Sequence[Record]]], baseline: str, draws
     controls = {}
     for name in runs:
         if (controlled := controlled_by(name, runs)) is not None:
-            against = _differences(
-                runs[controlled], runs[name], rows[controlled], rows[name], draws, generator, PERSONAL
-            )
+            names = PERSONAL if BLIND in controlled.split("+") else PERSONAL[:1]
+            against = _differences(runs[controlled], runs[name], rows[controlled], rows[name], draws, generator, names)
             controls[name] = controlled, against
     return Comparison(baseline, methods, found, controls)
 
 
 def controlled_by(name: str, names: Collection[str]) -> str | None:
     """The row that a permuted control stands beside: its method without names, as the control is, or its method."""
-    method = name.removesuffix(CONTROL)
-    if method == name:
+    method, *ablations = name.split("+")
+    if CONTROL not in ablations:
         return None
-    return next((other for other in (method + BLIND, method) if other in names), None)
+    plain = {*ablations} - {CONTROL, BLIND}
+    of = {(each[0], frozenset(each[1:])): "+".join(each) for each in (other.split("+") for other in names)}
+    return of.get((method, frozenset({*plain, BLIND})), of.get((method, frozenset(plain))))
+
+
+def _finds(accuracy: Value | None) -> bool:
+    """Whether the interval of a swap accuracy leaves one half out."""
+    if accuracy is None or accuracy.low is None or accuracy.high is None:
+        return False
+    return not accuracy.low <= 0.5 <= accuracy.high
 
 
 def _differences(

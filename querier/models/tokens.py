@@ -111,16 +111,18 @@ class Tokenizer:
         return insert(prompt, ends, find_places(one, text, self._prompt_text), self.pad)
 
     def _fit(self, one: Rendered, prompt: list[int], marks: list[int], reply: list[int]) -> Ids:
-        asked = one.turns[-1][1].removeprefix(f"{one.names[0]}: ")  # under any name one dialogue
+        # One dialogue, under any name and behind any description of the querier.
+        said = hash((one.turns[-1][1].rpartition("\n")[2].removeprefix(f"{one.names[0]}: "), one.reply))
         half = self.max_length // 2
         whole = reply + self.closing
         if len(whole) > half:
-            self.cut.replies.add(hash((asked, one.reply)))
+            self.cut.replies.add(said)
             whole = reply[:half]
         start = self.opening + prompt
         room = self.max_length - len(whole)
         if len(start) > room:
-            self.cut.prompts.add(hash(asked))  # whether its reply stands there or is asked for
+            if one.reply:  # what is only answered is no other dialogue than what is scored
+                self.cut.prompts.add(said)
             left_out = len(prompt) - (room - len(self.opening))
             start, marks = self.opening + prompt[left_out:], marks[left_out:]
         return Ids(tuple(start), tuple(whole), (*[NONE] * len(self.opening), *marks) if one.marks else ())

@@ -106,6 +106,20 @@ def test_unequal_lengths_are_said(place: Path, capsys: pytest.CaptureFixture[str
     assert f"run reads up to {length} tokens and plain up to {2 * length}" in capsys.readouterr().err
 
 
+def test_swaps_of_other_pairs_are_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert against() == 0
+    card = place / "outputs" / "plain" / "run.json"
+    read = json.loads(card.read_text())
+    read["config"]["towers"]["neighbours"] = 3  # no swap reads them
+    card.write_text(json.dumps(read))
+    assert against() == 0
+    assert "may be of other pairs" not in capsys.readouterr().err
+    read["config"]["clusters"]["n_clusters"] = "7"
+    card.write_text(json.dumps(read))
+    assert against() == 0
+    assert "run and plain differ in their clusters or contrast users" in capsys.readouterr().err
+
+
 def test_other_settings_and_other_data_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "run=plain", *WORDS, "evaluation.limit=20"]) == 0
     assert against() == 2
@@ -179,6 +193,8 @@ def test_the_judge_sees_both_runs_replies(place: Path, capsys: pytest.CaptureFix
     assert f"judge: {calls} calls" in shown.err
     assert "are sent to 127.0.0.1" in shown.err
     assert all("<history>" in prompt or "Nothing is known" in prompt for prompt in served.prompts)
+    assert against() == 0
+    assert found(place)["judge"] == read  # it was not asked again, nor forgotten
 
 
 def test_the_sample_is_as_large_as_asked(place: Path) -> None:

@@ -76,11 +76,11 @@ def test_what_is_cut_is_said_and_curves_are_not_lost_silently(work: Path, capsys
 
 def test_a_failure_on_a_curve_ends_with_an_error(work: Path) -> None:
     good, bad = Value(1.0, None, None, 3), Value(1.0, None, None, 3, n_failed=2)
-    result = Result({"rouge_l": good, "diversity": good}, {}, {}, {}, {"seen": {"4": {"gain": good}}})
+    result = Result({"rouge_l": good, "diversity": good}, {}, {}, {}, {"seen": {"4": {"gain": good, "swap": good}}})
     run = Run(work / "outputs" / "run")
     refuse_failed_parts(run, result)
     for broken, said in (
-        (replace(result, cold_start={"seen": {"4": {"gain": bad}}}), r"cold_start\.seen\.4 \(2\)"),
+        (replace(result, cold_start={"seen": {"4": {"gain": bad, "swap": good}}}), r"cold_start\.seen\.4 \(2\)"),
         (replace(result, metrics={"diversity": bad}), r"diversity \(2\)"),
     ):
         with pytest.raises(InputError, match=said):

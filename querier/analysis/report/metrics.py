@@ -32,7 +32,7 @@ class Metric:
     @property
     def digits(self) -> int:
         """Decimals that are shown."""
-        return 4 if self.name.startswith("nll") else 3
+        return 4 if self.name.startswith(("nll", "gain")) else 3
 
 
 KNOWN = {
@@ -126,5 +126,5 @@ def bases(names: list[str]) -> list[str]:
 
 def is_help(name: str) -> bool:
     """Whether a metric says how good a reply is, not how far it depends on the querier."""
-    apart = {*SWAPS, *LIKELIHOODS, *MORE_DEPENDENCE} - {"nll_per_token"}
+    apart = {*PERSONAL, *LIKELIHOODS, *MORE_DEPENDENCE} - {"nll_per_token"}
     return name not in apart and not name.startswith("retrieval_")

@@ -13,7 +13,7 @@ from querier.analysis.report.metrics import (
     LIKELIHOODS,
     MAIN,
     MORE_DEPENDENCE,
-    SWAPS,
+    PERSONAL,
     bases,
     is_help,
     metric,
@@ -73,7 +73,7 @@ def helpfulness(report: Report) -> Section:
 def dependence(report: Report) -> Section:
     """How far they depend on who asks."""
     known = _names(report.entries)
-    names = [name for name in (*SWAPS, *MORE_DEPENDENCE) if name in known]
+    names = [name for name in (*PERSONAL, *MORE_DEPENDENCE) if name in known]
     figures = _plots(report.entries, names)
     parts = [name for name in LIKELIHOODS if name in known]
     if parts:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from querier.errors import InputError
-from querier.evaluation.comparison import Difference, compare
+from querier.evaluation.comparison import Difference, compare, controlled_by
 from querier.evaluation.results import Record
 from querier.evaluation.statistics import Value
 
@@ -148,10 +148,36 @@ def test_what_the_permuted_control_keeps_is_not_personal_and_is_subtracted() -> 
     assert not found.leaking
     assert found.to_json()["controls"][control]["of"] == controlled
     del runs["querier+name_blind"]
-    assert compare(runs, "ft", 300).controls[control][0] == "querier"
-    runs[control] = [likelihoods(2.8, 0.8, 4)]
-    assert compare(runs, "ft", 300).leaking == [control]
-    assert not compare({"ft": runs["ft"]}, "ft", 300).controls
+    controlled, left = compare(runs, "ft", 300).controls[control]
+    assert controlled == "querier"
+    assert "gain" in left
+    assert "swap_accuracy_cluster" not in left  # the row reads the name, and the control does not
+    leaks = likelihoods(2.8, 0.8, 4)
+    for row in leaks:
+        row["scores"]["swap_accuracy_random"] = row["scores"]["swap_accuracy_cluster"]
+    alone = compare({"ft": runs["ft"], control: [leaks]}, "ft", 300)
+    assert alone.leaking == [control]  # though nothing of it is controlled
+    assert not alone.controls
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "controlled"),
+    [
+        ("querier", ["querier+name_blind"], None),
+        ("querier+permuted_control", ["querier", "querier+name_blind"], "querier+name_blind"),
+        ("querier+permuted_control+prefix", ["querier", "querier+prefix"], "querier+prefix"),
+        (
+            "querier+prefix+permuted_control",
+            ["querier+name_blind", "querier+name_blind+prefix"],
+            "querier+name_blind+prefix",
+        ),
+        ("rag+permuted_control", ["querier"], None),
+    ],
+)
+def test_a_control_stands_beside_the_row_with_the_same_ablations(
+    name: str, others: list[str], controlled: str | None
+) -> None:
+    assert controlled_by(name, others) == controlled
 
 
 def test_likelihoods_under_other_histories_are_no_claims() -> None:

@@ -115,6 +115,7 @@ def test_p_is_never_smaller_than_the_draws_can_tell() -> None:
     values = 5.0 + generator.normal(scale=0.01, size=200)
     found = estimate(values, np.arange(200) % 20, 99, generator, test=True)
     assert found.p == pytest.approx(0.01)
+    assert estimate([5.0] * 20, np.arange(20), 99, generator, test=True).p == pytest.approx(0.01)  # nothing varies
 
 
 def test_holm_by_hand() -> None:

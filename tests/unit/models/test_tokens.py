@@ -121,6 +121,19 @@ def test_long_prompts_are_cut_at_their_left_and_counted_once() -> None:
     assert chat(64).score([long]).input_ids[0, 0] == 0  # the token that every text begins with stays
 
 
+def test_cut_dialogues_are_counted_by_what_was_said_and_once() -> None:
+    """Whatever describes the querier before it, and whether its reply is scored or only asked for."""
+    tokenizer, words = chat(64), "word " * 300
+
+    def told(about: str, reply: str) -> Rendered:
+        return Rendered((("user", f"[About Ann: {about}{words}]\nAnn: last?"),), reply, ("Ann", "T"))
+
+    tokenizer.score([told("kind. ", "So."), told("brief. ", "So."), told("kind. ", "")])
+    assert len(tokenizer.cut.prompts) == 1
+    tokenizer.score([told("kind. ", "No.")])  # the same query, answered otherwise
+    assert len(tokenizer.cut.prompts) == 2
+
+
 def test_long_replies_are_cut_at_their_right_to_half_and_have_no_end() -> None:
     long = Rendered((("user", "Hi?"),), "word " * 300, ("Ann", "T"))
     for tokenizer in (chat(64), plain(max_length=64), plain(True, 64)):
