@@ -51,6 +51,7 @@ SHOWN = (
     "swap_accuracy_random",
     "swap_accuracy_cluster",
     "swap_accuracy_contrast",
+    "swap_accuracy_matched",
     "swap_accuracy_cluster_unnamed",
 )
 
@@ -231,7 +232,7 @@ def say_controls(found: Comparison) -> None:
     """Log what is left of a method when its permuted control is subtracted, and which control finds queriers itself."""
     for name, (controlled, differences) in found.controls.items():
         left = [
-            f"{metric.replace('_', ' ')} {with_interval(differences[metric].value)}"
+            f"{metric.replace('_', ' ')} {with_interval(differences[metric].value, 4)}"
             for metric in PERSONAL
             if metric in differences
         ]

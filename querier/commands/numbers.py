@@ -5,18 +5,19 @@ from __future__ import annotations
 from querier.evaluation.statistics import Value
 
 
-def number(value: float | None) -> str:
-    """Three decimals, a count as it is, or a dash for what could not be measured."""
+def number(value: float | None, digits: int = 3) -> str:
+    """So many decimals, a count as it is, or a dash for what could not be measured."""
     if value is None:
         return "-"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}f}"
 
 
-def interval(value: Value) -> str:
+def interval(value: Value, digits: int = 3) -> str:
     """Both ends of the 95 % interval."""
-    return f"[{number(value.low)}, {number(value.high)}]"
+    return f"[{number(value.low, digits)}, {number(value.high, digits)}]"
 
 
-def with_interval(value: Value) -> str:
+def with_interval(value: Value, digits: int = 3) -> str:
     """A number, and its interval where there is one."""
-    return f"{number(value.value)} {interval(value)}" if value.low is not None else number(value.value)
+    shown = number(value.value, digits)
+    return f"{shown} {interval(value, digits)}" if value.low is not None else shown

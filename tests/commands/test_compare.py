@@ -9,6 +9,9 @@ import pytest
 from tiny_log import FAST, write_log
 
 from querier.cli import main
+from querier.commands.compare import say_controls, say_few_draws
+from querier.evaluation.comparison import Comparison, Difference
+from querier.evaluation.statistics import Value
 
 
 def words(folder: Path) -> list[str]:
@@ -69,6 +72,31 @@ def test_a_wrong_table_is_refused_before_anything_runs(
     assert main(["compare", *words(tmp_path), *given]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_what_is_personal_and_a_control_that_leaks_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    control, half = "querier+permuted_control", Value(0.5, 0.4, 0.6, 9)
+    left = {"gain": Difference(Value(0.00125, 0.00025, 0.00225, 9, p=0.01), [0.00125])}
+    values = {"querier": {"gain": half}, control: {"swap_accuracy_cluster": half, "swap_accuracy_random": half}}
+    caplog.set_level("INFO")
+    say_controls(Comparison("querier", values, {}, {control: ("querier", left)}))
+    assert (
+        "querier less querier+permuted_control, which is what is personal: gain 0.0013 [0.0003, 0.0022]" in caplog.text
+    )
+    assert "all the same" not in caplog.text
+    values[control]["swap_accuracy_random"] = Value(0.7, 0.6, 0.8, 9)
+    say_controls(Comparison("querier", values, {}))
+    assert "querier+permuted_control reads other queriers' histories and tells queriers apart" in caplog.text
+
+
+def test_too_few_draws_for_a_star_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    found = {name: Difference(Value(0.1, 0.05, 0.2, 9, p=0.01), [0.1]) for name in ("rouge_l", "chrf", "chrf_seen")}
+    comparison = Comparison("ft", {}, {"querier": found})
+    say_few_draws(comparison, 99)
+    assert not caplog.text
+    say_few_draws(comparison, 19)
+    assert "of 2 tests with evaluation.bootstrap=19 draws p by Holm is 0.10 at least" in caplog.text
 
 
 def test_a_table_shows_what_failed_and_ends_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
