@@ -177,7 +177,11 @@ def _trainer(
 def _train(
     trainer: lightning.Trainer, module: QuerierModule, data: QuerierData, config: Config, place: Run
 ) -> dict[str, float]:
-    """Train to the end, from the last checkpoint where there is one; leaves the best weights in the module."""
+    """Train to the end, from the last checkpoint where there is one; leaves the best weights in the module.
+
+    Raises:
+        InputError: The checkpoint is of a model that is made otherwise now.
+    """
     module.train()  # a decoder that was loaded is in evaluation mode, and Lightning leaves it there
     module.strict_loading = False  # checkpoints hold what is trained, not a frozen decoder
     last, step = place.last if place.last.is_file() else None, 0
@@ -193,6 +197,13 @@ def _train(
         if trainer.interrupted:  # Lightning leaves the program at Ctrl-C; what to type next is for the caller to say
             raise KeyboardInterrupt from ended
         raise
+    except (ValueError, RuntimeError) as error:
+        if last is None or "state dict" not in str(error).replace("_", " "):
+            raise
+        raise InputError(
+            f"{last} does not fit the model as it is made now: another version of querier wrote it ({error}); "
+            f"remove {place.folder}, or train anew with overwrite=true"
+        ) from error
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     if place.best.is_file() and trainer.checkpoint_callbacks:
         best = torch.load(place.best, map_location="cpu", weights_only=True)

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors.numpy import load_file
 from tiny_log import FAST, write_log
 
@@ -141,6 +143,39 @@ def test_an_interrupted_run_says_how_it_goes_on(
     finally:
         signal.signal(signal.SIGINT, before)  # Lightning leaves it switched off
     assert "the same command goes on from here" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # where an interrupted run goes on
+def test_a_checkpoint_of_another_version_is_refused(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("querier.commands.callbacks.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    honest, steps = QuerierModule.training_step, []
+
+    def stop(module: QuerierModule, *given: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return honest(module, *given)
+
+    command = ["fit", "data.path=log.jsonl", "name=stopped", *FAST]
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(QuerierModule, "training_step", stop)
+            assert main(command) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning leaves it switched off
+    last = work / "outputs" / "stopped" / "checkpoints" / "last.ckpt"
+    saved = torch.load(last, weights_only=True)
+    saved["optimizer_states"][0]["param_groups"][0]["params"].pop()
+    torch.save(saved, last)
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "last.ckpt does not fit the model as it is made now: another version of querier wrote it" in said
+    assert "overwrite=true" in said
+    assert main([*command, "overwrite=true"]) == 0
 
 
 @pytest.mark.slow
