@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from querier.analysis.report.metrics import LABELS
-from querier.choices import Kind, Profile, Source, Train
+from querier.choices import Kind, Profile, Source
 from querier.commands.compose import job_overrides
 from querier.commands.fit import say_cut
 from querier.commands.legend import legend
@@ -23,6 +23,7 @@ from querier.commands.numbers import interval, number
 from querier.commands.options import TestOptions
 from querier.commands.progress import Progress
 from querier.config import Config, EncoderConfig, EvaluationConfig
+from querier.data.preparation import others_drawn_from
 from querier.data.sample import sample_folder
 from querier.data.sample.scores import rules_of
 from querier.errors import InputError
@@ -136,7 +137,9 @@ def refuse_failed_parts(run: Run, result: Result) -> None:
 
 def say_other_pairs(one: Run, other: Run) -> None:
     """Log that two runs differ in their clusters or contrast users, from which a swap draws the other querier."""
-    if _drawn_from(one.config()) != _drawn_from(other.config()):
+    configs = one.config(), other.config()
+    own, theirs = ({**others_drawn_from(config), "encoder": _reads_as(config.encoder)} for config in configs)
+    if own != theirs:
         log.warning(
             "%s and %s differ in their clusters or contrast users (settings clusters, contrast, encoder or data.pool): "
             "swaps within a cluster, or with contrast users, may be of other pairs",
@@ -145,11 +148,9 @@ def say_other_pairs(one: Run, other: Run) -> None:
         )
 
 
-def _drawn_from(config: Config) -> list[Any]:
-    """The settings that clusters and contrast users of dialogues depend on."""
-    contrast = replace(config.contrast, history=1)  # of the items of a history
-    encoder = replace(config.encoder, train=Train.frozen, batch_size=1)
-    return [config.clusters, contrast, encoder, config.data.pool]
+def _reads_as(encoder: EncoderConfig) -> tuple[Any, ...]:
+    """What its vectors depend on while it is frozen, as clusters are made."""
+    return encoder.name, encoder.revision, encoder.max_length
 
 
 def own_settings(run: Run, given: EvaluationConfig) -> EvaluationConfig:

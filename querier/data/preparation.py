@@ -208,12 +208,19 @@ def prepared_digest(corpus: Corpus, encode: EncodeTexts, config: Config) -> str:
         "format": FORMAT,
         "corpus": corpus.digest,
         "encoder": encode.digest,
+        "neighbours": config.towers.neighbours,
+        **others_drawn_from(config),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def others_drawn_from(config: Config) -> dict[str, Any]:
+    """The settings that clusters and contrast users depend on, besides the corpus and the encoder."""
+    return {
         "clusters": to_plain(config.clusters),
         "contrast": {k: v for k, v in to_plain(config.contrast).items() if k != "history"},
         "pool": str(config.data.pool),
-        "neighbours": config.towers.neighbours,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class _Work:
