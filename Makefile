@@ -21,6 +21,7 @@ test: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/querier demo
+	@echo 'ask it yourself: $(BIN)/querier ask output=outputs/demo run=querier query="What makes sourdough sour?"'
 
 slow: $(STAMP)
 	$(FAST) $(BIN)/python -m pytest -q -m slow $(PYTEST)
