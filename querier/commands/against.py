@@ -19,7 +19,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from querier.analysis.report.metrics import bases
 from querier.analysis.report.numbers import read_json
 from querier.analysis.report.pairs import ARMS
 from querier.commands.legend import legend
@@ -40,7 +39,7 @@ from querier.data.records import Corpus
 from querier.errors import InputError
 from querier.evaluation.evaluate import sample_rows, settings_of
 from querier.evaluation.judge import Arm, Match, judge, prompts, run_matches, swapped_matches
-from querier.evaluation.results import Record, differences, summarise
+from querier.evaluation.results import Record, differences, summarise, was_asked
 from querier.evaluation.scoring import Scorer
 from querier.evaluation.statistics import Value
 from querier.evaluation.swap import Swaps
@@ -186,8 +185,7 @@ def judge_pair(pair: Pair, options: TestOptions, llm: Llm, progress: Progress) -
 
 def replied(rows: Sequence[Record]) -> dict[str, str | None]:
     """The reply of each dialogue that one was asked of, None where it failed, by id."""
-    # Who was asked has the scores of a reply, be they None; `reply` alone does not tell a failure from no request.
-    return {row["id"]: row["reply"] for row in rows if row["reply"] is not None or "rouge_l" in row["scores"]}
+    return {row["id"]: row["reply"] for row in rows if was_asked(row)}
 
 
 def sample(corpus: Corpus, ids: set[str], options: TestOptions) -> list[int]:
@@ -292,13 +290,12 @@ def table(pair: Pair, values: Sequence[Means], found: Mapping[str, Value], confi
     """Both values, their difference with its interval, Holm's p, and the smallest difference likely to be found."""
     title = f"a = {pair.a.folder.name}, b = {pair.b.folder.name}: {len(pair.rows_a)} dialogues, {config.split}"
     shown = narrow(title, "metric", ("a", "b", "a - b", "95 % interval", "Holm p", "mde", "n"))
-    metrics = bases(list(found))
-    for metric, value in ((name, found[name]) for name in metrics):
+    for metric, value in found.items():
         difference = "-" if value.value is None else f"{value.value:+.4f}"
         tested = (interval(value), number(value.p), number(value.mde), count(value.n, value.n_failed))
         shown.add_row(metric, *(number(known.get(metric)) for known in values), difference, *tested)
     shown.caption = (
-        f"{legend(metrics)}\nHolm p: of no difference, adjusted for the number of metrics; "
+        f"{legend(found)}\nHolm p: of no difference, adjusted for the number of metrics; "
         "mde: the true difference that a test at 5 % finds in 80 % of cases; n: dialogues"
     )
     return shown

@@ -61,7 +61,8 @@ class Comparison:
     Attributes:
         baseline: Name of the method that the others are compared with.
         methods: Metrics of each method.
-        differences: To the baseline, of every other method; `<metric>_seen` and `_unseen` over these queriers alone.
+        differences: To the baseline, of every other method; `<metric>_seen` and `_unseen` over these queriers alone,
+            `_macro` over queriers instead of dialogues.
         controls: For each permuted control the row that it controls, and that row's differences to it. What a model
             gains by somebody else's history is not personal; what is left when it is subtracted is. Of a row that reads
             the name, as no control does, the gain of the history alone.
@@ -164,10 +165,12 @@ def _differences(
             continue
         # What trains nothing has one run, which stands against each seed.
         each = [
-            differences(runs[place % len(runs)], _of(others[place % len(others)], unseen), 1, generator, names)
+            differences(
+                runs[place % len(runs)], _of(others[place % len(others)], unseen), 1, generator, names, not suffix
+            )
             for place in range(max(len(runs), len(others)))
         ]
-        for name, value in differences(mine, theirs, draws, generator, names).items():
+        for name, value in differences(mine, theirs, draws, generator, names, not suffix).items():
             found[name + suffix] = Difference(value, [one[name].value if name in one else None for one in each])
     return found
 

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from querier.config import EvaluationConfig
 from querier.errors import InputError
 from querier.evaluation.metrics import rouge
-from querier.evaluation.results import Record
+from querier.evaluation.results import Record, was_asked
 from querier.evaluation.scoring import Key, Scorer
 from querier.evaluation.statistics import Value, estimate
 from querier.evaluation.swap import SwapKind, Swaps
@@ -30,7 +30,6 @@ SEEDS = 4
 QUERIES = 40  # asked as several queriers each
 ASKING = 4  # queriers of each
 DRAWN = 108  # marks the draw of these queries
-ASKED = "rouge_l"  # stands in the scores of every dialogue that a reply was asked for, whether there is one or not
 DIRECTIONS = 128  # of the style vectors
 FEATURES = 20_000  # character n-grams that are counted
 
@@ -60,7 +59,7 @@ def generated_dependence(
     asked = np.sort(drawn.choice(places, min(QUERIES, len(places)), replace=False))
     limit, draws = config.max_new_tokens, config.bootstrap
     found = {"diversity": diversity(scorer, swaps, asked.tolist(), ASKING, limit, draws, generator)}
-    answered = [place for place, row in enumerate(rows) if ASKED in row["scores"] and not row["unseen"]]
+    answered = [place for place, row in enumerate(rows) if was_asked(row) and not row["unseen"]]
     pool = corpus.rows_in(Split.TRAIN)
     queriers, owner = np.unique(corpus.querier[pool], return_inverse=True)
     known = [place for place in answered if corpus.querier[places[place]] in queriers]

@@ -20,7 +20,7 @@ from querier.evaluation.averages import LABELS, labels_of
 from querier.evaluation.dependence import generated_dependence
 from querier.evaluation.metrics import REPLY_METRICS, reply_scores
 from querier.evaluation.probe import Represent, querier_probes
-from querier.evaluation.results import Record, Result, score_names, summarise
+from querier.evaluation.results import Record, Result, gain_over, score_names, summarise
 from querier.evaluation.scoring import Key, Model, Reads, Scorer
 from querier.evaluation.statistics import Value, estimate
 from querier.evaluation.swap import SwapKind, SwapPair, Swaps, SwapSet, names_querier, outcomes
@@ -264,7 +264,7 @@ class _Evaluation:
         scored = [self.scorer[keys[row]] for row in rows]
         now = [per_token(one) for one in scored]
         before = [per_token(self.scorer[self.empty[row]]) for row in rows]
-        gain = [None if x is None or y is None else x - y for x, y in zip(before, now, strict=True)]
+        gain = [gain_over(without, matched) for without, matched in zip(before, now, strict=True)]
         tokens = [one.tokens if one else 1 for one in scored]
         swapped = outcomes(found.pairs, self._outcome)
         return {

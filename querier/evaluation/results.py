@@ -129,11 +129,9 @@ def differences(
     draws: int,
     generator: np.random.Generator,
     names: Iterable[str] | None = None,
+    macro: bool = False,
 ) -> dict[str, Value]:
     """Paired differences to a baseline on the dialogues that both have, with Holm's p over all that is tested.
-
-    Beside each mean stands `<name>_macro`, over queriers instead of dialogues: another average of the same numbers, and
-    like the likelihoods of `CONDITIONS` without a p.
 
     Args:
         rows: Records of what is judged.
@@ -141,6 +139,8 @@ def differences(
         draws: Bootstrap draws.
         generator: Draws the weights of the bootstrap.
         names: Scores; None for all that both have.
+        macro: Whether `<name>_macro` stands beside each mean, over queriers instead of dialogues: another average of
+            the same numbers, and so, like the likelihoods of `CONDITIONS`, without a p.
 
     Raises:
         InputError: Where they have no dialogue in common.
@@ -158,10 +158,10 @@ def differences(
             weights = _weights(both, name)
             value = paired(mine, theirs, _queriers(both), draws, generator, weights)
             found[name] = replace(value, p=None) if name in CONDITIONS else value
-            if is_mean(name):
+            if macro and is_mean(name):
                 (own,) = generator.spawn(1)  # the draws of the others stay what they are
-                macro = paired(mine, theirs, _queriers(both), draws, own, weights, macro=True)
-                found[f"{name}_macro"] = replace(macro, p=None)
+                value = paired(mine, theirs, _queriers(both), draws, own, weights, macro=True)
+                found[f"{name}_macro"] = replace(value, p=None)
     return with_holm(found)
 
 
@@ -178,10 +178,19 @@ def with_gain(rows: Sequence[Record]) -> list[Record]:
     for row in rows:
         scores = row["scores"]
         if {"nll_empty", "nll_per_token"} <= set(scores):
-            empty, matched = scores["nll_empty"], scores["nll_per_token"]
-            scores = {**scores, "gain": None if empty is None or matched is None else empty - matched}
+            scores = {**scores, "gain": gain_over(scores["nll_empty"], scores["nll_per_token"])}
         found.append({**row, "scores": scores})
     return found
+
+
+def gain_over(without: float | None, matched: float | None) -> float | None:
+    """How much likelier a reply is with a history than without, of both NLLs; None where one of them failed."""
+    return None if without is None or matched is None else without - matched
+
+
+def was_asked(row: Record) -> bool:
+    """Whether a reply to the dialogue was asked for: it has the scores of one, be they None because there is none."""
+    return "rouge_l" in row["scores"]
 
 
 def score_names(rows: Sequence[Record]) -> list[str]:

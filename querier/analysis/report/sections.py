@@ -54,7 +54,7 @@ def against(report: Report) -> Section | None:
         return None
     parts = []
     for one in report.against:
-        known = bases(list(one.differences))
+        known = list(one.differences)
         names = [name for name in known if name in MAIN] + [name for name in known if name not in MAIN]
         parts.append(draw("against", "against.html.j2", one=one, names=names))
     return "One run against another", Markup().join(parts)
