@@ -25,7 +25,7 @@ from querier.commands.numbers import interval, with_interval
 from querier.commands.options import CompareOptions
 from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
-from querier.commands.test import refuse_failed, say_other_pairs, scored_rows
+from querier.commands.test import Parts, refuse_failed, say_other_pairs, scored_rows
 from querier.config import Config, EvaluationConfig, to_plain
 from querier.evaluation.comparison import LEVEL, PERSONAL, Comparison, Difference, compare
 from querier.evaluation.evaluate import settings_of
@@ -38,13 +38,17 @@ from querier.run import APART, Run, run_digest, write_json
 log = logging.getLogger(__name__)
 
 # What the table says for itself is not handed on to the runs.
-OWN = ("methods", "seeds", "baseline", "allow_failed", "table", "name", "method", "ablation", "seed", "sweep")
+OWN = (
+    *("methods", "seeds", "baseline", "dependence", "bertscore", "allow_failed", "table"),
+    *("name", "method", "ablation", "seed", "sweep"),
+)
 
 WIDE = 160  # letters
 
 SHOWN = (
     "nll_per_byte",
     "rouge_l",
+    "bert_score",
     *LABELS,
     "trait_accuracy_unseen",
     "fact_accuracy_unseen",
@@ -53,6 +57,8 @@ SHOWN = (
     "swap_accuracy_contrast",
     "swap_accuracy_matched",
     "swap_accuracy_cluster_unnamed",
+    "diversity",
+    "retrieval_auc",
 )
 
 
@@ -76,6 +82,7 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
             dialogues could not be scored or answered.
     """
     configs = table_configs(options, overrides)  # all checked before any runs
+    parts = Parts(dependence=options.dependence, bertscore=options.bertscore)
     with said_once(), Progress(options.trainer.enable_progress_bar is not False) as progress:
         runs: dict[str, list[Run]] = {}
         digests: dict[str, str] = {}
@@ -85,7 +92,8 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
                 runs.setdefault(label, []).append(run)
                 log.info("%s, seed %d: %s", label, config.seed, run.folder)
         records = {
-            label: [scored_rows(run, options.evaluation, progress) for run in each] for label, each in runs.items()
+            label: [scored_rows(run, options.evaluation, progress, parts) for run in each]
+            for label, each in runs.items()
         }
     baseline = options.baseline or baseline_of(options.methods)
     for trained in runs.values():

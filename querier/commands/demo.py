@@ -21,7 +21,7 @@ from querier.commands.fit import FitResult, build_requests, plain_config, run_fi
 from querier.commands.options import DemoOptions
 from querier.commands.prepare import run_prepare, said_once
 from querier.commands.progress import Progress
-from querier.commands.test import run_test
+from querier.commands.test import Parts, run_test
 from querier.config import Config
 from querier.data.preparation import Prepared
 from querier.data.sample import CHANCE, Traits, admits, read_traits, sample_folder
@@ -93,7 +93,7 @@ def run(options: DemoOptions) -> None:
         tested = {}
         for name, one in fitted.items():
             log.info("testing %s", name)
-            tested[name] = Tested(one, run_test(one.run, config.evaluation, progress, empty_replies=True))
+            tested[name] = Tested(one, run_test(one.run, config.evaluation, progress, Parts(empty_replies=True)))
     seconds["test"] = time.monotonic() - begun
     summary = summarise(prepared, tested, traits, seconds)
     write_json(folder / "summary.json", summary)

@@ -59,12 +59,16 @@ class CompareOptions(RunOptions):
         methods: Rows of the table: `ft`, or a method and ablations of it, `querier+no_swap_loss`.
         seeds: Each method is trained with each; what trains nothing runs once.
         baseline: What the others are compared with; empty for `ft`, or the first method where `ft` is none of them.
+        dependence: Whether queries are asked as several queriers, and queriers are found from replies.
+        bertscore: A local model for BERTScore, `minilm` or a `transformers` folder; empty for none.
         allow_failed: Whether dialogues that could not be scored or answered are accepted.
     """
 
     methods: list[str] = field(default_factory=lambda: ["ft", "querier"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     baseline: str = ""
+    dependence: bool = False
+    bertscore: str = ""
     allow_failed: bool = False
 
     def __post_init__(self) -> None:

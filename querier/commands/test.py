@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,28 @@ SHOWN = (
 )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What is measured only where it is asked for.
+
+    Attributes:
+        cold_start: Whether the curves over the number of history items are taken.
+        dependence: Whether queries are asked as several queriers, and queriers are found from replies.
+        bertscore: A local model for BERTScore, `minilm` or a `transformers` folder; empty for none.
+        empty_replies: Whether replies without any history are generated too.
+    """
+
+    cold_start: bool = False
+    dependence: bool = False
+    bertscore: str = ""
+    empty_replies: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """What was asked for, as it stands in `results.json`: of a model its name alone."""
+        asked = {**asdict(self), "bertscore": Path(self.bertscore).name}
+        return {name: value for name, value in asked.items() if value}
+
+
 def run(options: TestOptions) -> None:
     """Score, write the results and the examples of the split, show a table; or compare with another run.
 
@@ -81,16 +103,10 @@ def run(options: TestOptions) -> None:
         return
     found = find_run(options.run, options.output)
     config = own_settings(found, options.evaluation)
-    say_replaced(found, config, {"cold_start": options.cold_start, "dependence": options.dependence})
+    parts = Parts(options.cold_start, options.dependence, options.bertscore)
+    say_replaced(found, config, parts)
     with Progress() as progress:
-        result = run_test(
-            found,
-            config,
-            progress,
-            cold_start=options.cold_start,
-            dependence=options.dependence,
-            bertscore=options.bertscore,
-        )
+        result = run_test(found, config, progress, parts)
     Console().print(table(found.folder.name, result))
     split = config.split
     for reason, count in result.excluded.get("main", {}).items():
@@ -100,7 +116,7 @@ def run(options: TestOptions) -> None:
     log.info("written to %s and %s", found.results_of(split), found.examples_of(split))
     if not options.allow_failed:
         refuse_failed(found, result.rows, split)
-        refuse_failed_parts(found, result)
+        refuse_failed_curves(found, result)
 
 
 def refuse_failed(run: Run, rows: Sequence[Record], split: str) -> None:
@@ -116,8 +132,8 @@ def refuse_failed(run: Run, rows: Sequence[Record], split: str) -> None:
         )
 
 
-def refuse_failed_parts(run: Run, result: Result) -> None:
-    """End with an error where the curves or the same queries of several queriers failed: they have no examples.
+def refuse_failed_curves(run: Run, result: Result) -> None:
+    """End with an error where points of the curves failed: they have no examples.
 
     Raises:
         InputError: Saying where.
@@ -127,7 +143,6 @@ def refuse_failed_parts(run: Run, result: Result) -> None:
         for group, curve in result.cold_start.items()
         for items, point in curve.items()
     }
-    points |= {name: value.n_failed for name, value in result.metrics.items() if name == "diversity"}
     if failed := [f"{name} ({count})" for name, count in points.items() if count]:
         raise InputError(
             f"some dialogues of {run.folder.name} could not be scored or answered for {', '.join(failed)} "
@@ -161,13 +176,17 @@ def own_settings(run: Run, given: EvaluationConfig) -> EvaluationConfig:
     return replace(given, **{name: getattr(own, name) for name in names})
 
 
-def say_replaced(run: Run, config: EvaluationConfig, asked: Mapping[str, bool]) -> None:
-    """Log that results are replaced which were taken otherwise, or had parts that are not `asked` for now."""
+def say_replaced(run: Run, config: EvaluationConfig, parts: Parts) -> None:
+    """Log that results are replaced which were taken otherwise, or had parts that are not asked for now."""
     found = run.measured(config.split)
     if not found:
         return
-    parts = {"cold_start": bool(found["cold_start"]), "dependence": "diversity" in found["metrics"]}
-    had = [f"{name}=true" for name, there in parts.items() if there and not asked[name]]
+    asked = parts.to_json()
+    had = [
+        f"{name}={str(value).lower() if value is True else value}"
+        for name, value in found.get("parts", {}).items()
+        if name != "empty_replies" and asked.get(name) != value  # which the demo alone asks for
+    ]
     if shown := " ".join([other_settings(found["settings"], config), *had]).strip():
         log.info("replacing %s, which was taken with %s", run.results_of(config.split), shown)
 
@@ -184,14 +203,7 @@ def other_settings(taken: Mapping[str, Any], config: EvaluationConfig) -> str:
 
 
 def run_test(
-    run: Run,
-    config: EvaluationConfig,
-    progress: Progress | None = None,
-    *,
-    cold_start: bool = False,
-    dependence: bool = False,
-    bertscore: str = "",
-    empty_replies: bool = False,
+    run: Run, config: EvaluationConfig, progress: Progress | None = None, parts: Parts | None = None
 ) -> Result:
     """Judge a finished run and write what was found beside it.
 
@@ -199,11 +211,9 @@ def run_test(
         run: The run.
         config: Which split, how many rows, how many draws.
         progress: Shows the scoring.
-        cold_start: Whether the curves over the number of history items are taken.
-        dependence: Whether queries are asked as several queriers, and queriers are found from replies.
-        bertscore: A local model for BERTScore, `minilm` or a `transformers` folder; empty for none.
-        empty_replies: Whether replies without any history are generated too.
+        parts: What is measured besides.
     """
+    parts = parts or Parts()
     responder = Responder.load(run.folder)
     if responder.requests is None or responder.prepared is None:
         raise InputError(f"{run.folder} has no prepared corpus; run the same `querier fit` again")
@@ -213,14 +223,14 @@ def run_test(
     task = task_of(responder.prepared.corpus, data)
     towers = responder.config.conditioning.towers
     options = Options(
-        pair_metrics=pair_metrics(responder, bertscore),
+        pair_metrics=pair_metrics(responder, parts.bertscore),
         reply_metrics={**rules_of(Path(data.path), sample_folder()), **task_metrics(task)},
         read_label=label_reader(task),
         reads=reads(responder.config),
-        cold_start=cold_start,
-        dependence=dependence,
+        cold_start=parts.cold_start,
+        dependence=parts.dependence,
         represent=responder.module.represent if towers else None,
-        empty_replies=empty_replies,
+        empty_replies=parts.empty_replies,
         progress=progress,
     )
     result = evaluate(responder.module, responder.requests, responder.prepared, config, options)
@@ -231,6 +241,7 @@ def run_test(
     found = {
         **result.to_json(),
         "cut": {"prompts": len(cut.prompts), "replies": len(cut.replies)},
+        "parts": parts.to_json(),
         "run": run.folder.name,
         "model": model,
         "origin": origin(),
@@ -241,14 +252,24 @@ def run_test(
     return result
 
 
-def scored_rows(run: Run, config: EvaluationConfig, progress: Progress | None = None) -> list[Record]:
-    """The scored dialogues of a run: those that lie beside it where they were taken under these settings, else new."""
+def scored_rows(
+    run: Run, config: EvaluationConfig, progress: Progress | None = None, parts: Parts | None = None
+) -> list[Record]:
+    """The scored dialogues of a run: those that lie beside it where they were taken under these settings, else new.
+
+    Args:
+        run: The run.
+        config: Which split, how many rows.
+        progress: Shows the scoring.
+        parts: What must have been measured besides.
+    """
     found, examples = run.measured(config.split), run.examples_of(config.split)
     taken = found and examples.is_file() and not other_settings(found["settings"], config)
-    if taken and found["model"] == model_digest(run.model):
+    wanted = parts.to_json() if parts else {}
+    if taken and found["model"] == model_digest(run.model) and wanted.items() <= found.get("parts", {}).items():
         with examples.open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
-    return run_test(run, config, progress).rows
+    return run_test(run, config, progress, parts).rows
 
 
 def reads(config: Config) -> Reads:

@@ -20,7 +20,8 @@ SEED = 104  # marks the draws of the intervals
 SEEDS = 3  # of which a claim needs the same sign
 LEVEL = 0.05  # of Holm's p
 CONTROL, BLIND = "permuted_control", "name_blind"
-PERSONAL = ("gain", *SWAPPED, UNNAMED)
+SWAPS = (*SWAPPED, UNNAMED)
+PERSONAL = ("gain", *SWAPS, "diversity", "retrieval_first", "retrieval_auc")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Comparison:
     def leaking(self) -> list[str]:
         """Controls that tell queriers apart all the same: the interval of a swap accuracy leaves one half out."""
         controls = [name for name in self.methods if CONTROL in name.split("+")]
-        return [name for name in controls if any(_finds(self.methods[name].get(metric)) for metric in PERSONAL[1:])]
+        return [name for name in controls if any(_finds(self.methods[name].get(metric)) for metric in SWAPS)]
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in `results.json`."""

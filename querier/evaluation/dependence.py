@@ -6,7 +6,7 @@ style that no judged model reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -17,9 +17,8 @@ from sklearn.pipeline import make_pipeline
 from querier.config import EvaluationConfig
 from querier.errors import InputError
 from querier.evaluation.metrics import rouge
-from querier.evaluation.results import Record, was_asked
+from querier.evaluation.results import Record, RowScores, was_asked
 from querier.evaluation.scoring import Key, Scorer
-from querier.evaluation.statistics import Value, estimate
 from querier.evaluation.swap import SwapKind, Swaps
 from querier.types import Split
 
@@ -35,12 +34,8 @@ FEATURES = 20_000  # character n-grams that are counted
 
 
 def generated_dependence(
-    scorer: Scorer,
-    swaps: Swaps,
-    rows: Sequence[Record],
-    config: EvaluationConfig,
-    generator: np.random.Generator,
-) -> dict[str, Value]:
+    scorer: Scorer, swaps: Swaps, records: Mapping[int, Record], config: EvaluationConfig
+) -> dict[str, RowScores]:
     """What can be told of the querier from generated replies: `diversity`, and `retrieval_*` for seen queriers.
 
     `retrieval_*_gold` is the same for the true replies: how much there is to be found.
@@ -48,31 +43,32 @@ def generated_dependence(
     Args:
         scorer: Asks the model.
         swaps: Finds other queriers.
-        rows: The records of the judged dialogues.
-        config: Length of replies, bootstrap draws.
-        generator: Draws the weights of the bootstrap.
+        records: Of the judged dialogues, by row.
+        config: Length of replies, seed.
+
+    Returns:
+        By metric, then by row; `diversity` for a sample of the dialogues, the rest for those that were answered.
     """
-    corpus = swaps.corpus
-    numbers = {name: number for number, name in enumerate(corpus.ids)}
-    places = np.array([numbers[row["id"]] for row in rows], dtype=np.int64)
+    corpus, places = swaps.corpus, list(records)
     drawn = np.random.default_rng([config.seed, DRAWN])  # the same queries for every method
     asked = np.sort(drawn.choice(places, min(QUERIES, len(places)), replace=False))
-    limit, draws = config.max_new_tokens, config.bootstrap
-    found = {"diversity": diversity(scorer, swaps, asked.tolist(), ASKING, limit, draws, generator)}
-    answered = [place for place, row in enumerate(rows) if was_asked(row) and not row["unseen"]]
+    found = {"diversity": diversity(scorer, swaps, asked.tolist(), ASKING, config.max_new_tokens)}
+    answered = [row for row, record in records.items() if was_asked(record) and not record["unseen"]]
     pool = corpus.rows_in(Split.TRAIN)
     queriers, owner = np.unique(corpus.querier[pool], return_inverse=True)
-    known = [place for place in answered if corpus.querier[places[place]] in queriers]
+    known = [row for row in answered if corpus.querier[row] in queriers]
     if len(queriers) < 2 or not known:
         return found
     style = Style([corpus.dialogue(int(row)).reply for row in pool])
     profiles = np.stack([style.pool[owner == number].mean(0) for number in range(len(queriers))])
-    own = np.searchsorted(queriers, corpus.querier[places[known]])
+    own = np.searchsorted(queriers, corpus.querier[known])
     for suffix, column in (("", "reply"), ("_gold", "gold")):
-        vectors = style([rows[place][column] or "" for place in known])
-        vectors[[rows[place][column] is None for place in known]] = np.nan  # a failure is not left out
-        scores = querier_retrieval(vectors, own, profiles, draws, generator)
-        found |= {name + suffix: value for name, value in scores.items()}
+        texts = [records[row][column] for row in known]
+        vectors = style([text or "" for text in texts])
+        failed = np.array([text is None for text in texts])
+        for name, scores in querier_retrieval(vectors, own, profiles).items():
+            kept = (None if lost else score for score, lost in zip(scores.tolist(), failed, strict=True))
+            found[name + suffix] = dict(zip(known, kept, strict=True))  # a failure is not left out
     return found
 
 
@@ -109,12 +105,10 @@ def diversity(
     rows: Sequence[int],
     queriers: int,
     max_new_tokens: int,
-    draws: int,
-    generator: np.random.Generator,
     distance: Distance | None = None,
     temperature: float = TEMPERATURE,
     seeds: int = SEEDS,
-) -> Value:
+) -> RowScores:
     """Same query, several queriers: distance between replies to different ones minus within one, over sampled seeds.
 
     0 for a model that does not tell queriers apart. Each of the queriers has the history that they had before the
@@ -126,11 +120,12 @@ def diversity(
         rows: Whose queries are asked.
         queriers: How many ask each, the true one among them.
         max_new_tokens: Length limit of a reply.
-        draws: Bootstrap draws of the interval, over the true queriers.
-        generator: Draws the weights of the bootstrap.
         distance: Of two replies, in [0, 1]; default 1 − ROUGE-L.
         temperature: Of the sampling.
         seeds: Replies of each querier to each query.
+
+    Returns:
+        The distance for each query that has others to ask it; None where a reply is missing.
 
     Raises:
         InputError: With fewer than two queriers or seeds, which have no distance.
@@ -145,30 +140,20 @@ def diversity(
     keys = [key for known in asked.values() for key in known]
     replies = [scorer.replies(keys, max_new_tokens, temperature, seed, "sampling") for seed in range(seeds)]
     said = iter(zip(*replies, strict=True))
-    gaps = {row: _gap([next(said) for _ in known], distance or _distance) for row, known in asked.items()}
-    corpus = swaps.corpus
-    return estimate(list(gaps.values()), corpus.querier[np.array(list(gaps), dtype=np.int64)], draws, generator)
+    return {row: _gap([next(said) for _ in known], distance or _distance) for row, known in asked.items()}
 
 
-def querier_retrieval(
-    replies: np.ndarray,
-    querier: np.ndarray,
-    profiles: np.ndarray,
-    draws: int,
-    generator: np.random.Generator,
-) -> dict[str, Value]:
+def querier_retrieval(replies: np.ndarray, querier: np.ndarray, profiles: np.ndarray) -> dict[str, np.ndarray]:
     """How well the querier is found from the reply, by vectors of an encoder that the model does not use.
 
     Args:
-        replies: Style vectors of generated replies, (n, E); NaN for one that failed, which counts as failed.
+        replies: Style vectors of generated replies, (n, E).
         querier: Who got each, a row of `profiles`, (n,).
         profiles: Style vectors of each querier's true replies in other dialogues, (Q, E).
-        draws: Bootstrap draws.
-        generator: Draws the weights of the bootstrap.
 
     Returns:
-        `retrieval_first`: share of replies nearest to their own querier, chance 1/Q; `retrieval_auc`: share of other
-        queriers that are farther than the own one, ties ½, chance ½.
+        `retrieval_first`: 1 for a reply that is nearest to its own querier, less where several are, chance 1/Q;
+        `retrieval_auc`: share of other queriers that are farther than the own one, ties ½, chance ½. Each (n,).
 
     Raises:
         InputError: With fewer than two queriers, or where a querier has no profile.
@@ -181,14 +166,9 @@ def querier_retrieval(
     own = similarity[np.arange(len(querier)), querier][:, None]
     others = similarity.shape[1] - 1
     farther = (similarity < own).sum(1)
-    failed = np.isnan(own[:, 0])
-    ties = (similarity == own).sum(1) - np.where(failed, 0, 1)  # itself; NaN equals nothing
+    ties = (similarity == own).sum(1) - 1  # itself
     first = np.where(farther + ties == others, 1 / (1 + ties), 0.0)
-    first, auc = (np.where(failed, np.nan, scores) for scores in (first, (farther + ties / 2) / others))
-    return {
-        "retrieval_first": estimate(first, querier, draws, generator),
-        "retrieval_auc": estimate(auc, querier, draws, generator),
-    }
+    return {"retrieval_first": first, "retrieval_auc": (farther + ties / 2) / others}
 
 
 def _gap(said: Sequence[Sequence[str | None]], distance: Distance) -> float | None:

@@ -122,20 +122,14 @@ class _Evaluation:
             self._add_swaps(records, kind, found)
         add_unnamed(list(records.values()))
         self._add_replies(records)
+        if self.options.dependence:
+            self._add_dependence(records)
         generator = np.random.default_rng([self.config.seed, 101])
         table = list(records.values())
         left_out = {name for kind in SwapKind if kind not in kinds for name in columns(kind)}
         names = [name for name in dict.fromkeys([*FIRST, *score_names(table)]) if name not in left_out]
-        metrics = summarise(table, self.config.bootstrap, generator, names)
-        if self.options.dependence:
-            metrics |= generated_dependence(self.scorer, self.swaps, table, self.config, generator)
-            if self.options.represent is not None:
-                known = rows[~self.corpus.unseen[self.corpus.querier[rows]]]
-                metrics |= querier_probes(
-                    self.options.represent, self.requests, known, self.config.bootstrap, generator
-                )
         return Result(
-            metrics=metrics,
+            metrics=summarise(table, self.config.bootstrap, generator, names),
             counts=self._counts(table),
             excluded=self._excluded(sets, int((unseen & bare).sum())),
             settings=settings_of(self.config),
@@ -197,6 +191,17 @@ class _Evaluation:
             self._answer(
                 records, [row for row in rows if not same[row]], self.empty, "reply_empty_history", "_empty_history"
             )
+
+    def _add_dependence(self, records: dict[int, Record]) -> None:
+        found = generated_dependence(self.scorer, self.swaps, records, self.config)
+        if self.options.represent is not None:
+            known = np.array([row for row, record in records.items() if not record["unseen"]], dtype=np.int64)
+            found |= querier_probes(self.options.represent, self.requests, known, self.config.seed)
+        for name, values in found.items():
+            for row, value in values.items():
+                records[row]["scores"][name] = value
+                if value is None:
+                    records[row]["error"] = records[row]["error"] or f"a reply that {name} needs is missing"
 
     def _answer(
         self, records: dict[int, Record], rows: list[int], keys: Mapping[int, Key], column: str, suffix: str

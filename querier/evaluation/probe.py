@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from querier.data.requests import Request, Requests
-from querier.evaluation.statistics import Value, estimate
+from querier.evaluation.results import RowScores
 from querier.types import Split
 
 Represent = Callable[[Sequence[Request]], Mapping[str, np.ndarray]]
@@ -21,25 +21,23 @@ Represent = Callable[[Sequence[Request]], Mapping[str, np.ndarray]]
 
 QUERIERS = 50  # that a probe tells apart
 EACH = 20  # training dialogues of each that it learns from
+DRAWN = 109  # marks the draw of both
 
 
-def querier_probes(
-    represent: Represent, requests: Requests, rows: np.ndarray, draws: int, generator: np.random.Generator
-) -> dict[str, Value]:
+def querier_probes(represent: Represent, requests: Requests, rows: np.ndarray, seed: int) -> dict[str, RowScores]:
     """How well a linear probe, fitted on training dialogues, finds the querier of held-out ones.
 
     Args:
         represent: Gives the vectors of the towers.
         requests: Builds what they read.
         rows: The judged dialogues, (n,) int64.
-        draws: Bootstrap draws.
-        generator: Draws queriers, dialogues and the weights of the bootstrap.
+        seed: Draws queriers and dialogues, the same for every method.
 
     Returns:
-        `probe_<name>` for each kind of vector: the share of other queriers that the probe finds less likely than the
-        true one, ties ½, so that chance is ½; empty where fewer than two queriers stand on both sides.
+        `probe_<name>` for each kind of vector, by row: the share of other queriers that the probe finds less likely
+        than the true one, ties ½, so that chance is ½; empty where fewer than two queriers stand on both sides.
     """
-    corpus = requests.corpus
+    corpus, generator = requests.corpus, np.random.default_rng([seed, DRAWN])
     pool = generator.permutation(corpus.rows_in(Split.TRAIN))
     both = np.intersect1d(corpus.querier[pool], corpus.querier[rows])
     if len(both) < 2:
@@ -51,8 +49,8 @@ def querier_probes(
     asked = represent([requests.matched(int(row)) for row in judged])
     own = np.searchsorted(chosen, corpus.querier[judged])
     return {
-        f"probe_{name}": estimate(
-            probe(vectors, corpus.querier[learned], asked[name], own), corpus.querier[judged], draws, generator
+        f"probe_{name}": dict(
+            zip(judged.tolist(), probe(vectors, corpus.querier[learned], asked[name], own).tolist(), strict=True)
         )
         for name, vectors in known.items()
     }

@@ -19,6 +19,9 @@ from querier.evaluation.swap import SwapPair
 
 Record = dict[str, Any]
 
+RowScores = dict[int, float | None]
+"""One score of several dialogues, by their row in the corpus; None where it failed."""
+
 WEIGHTS = {
     "nll_per_token": "tokens",
     "nll_per_byte": "bytes",
@@ -29,8 +32,8 @@ WEIGHTS = {
 }
 """Scores that are averaged over tokens or bytes, not over dialogues."""
 
-CONDITIONS = ("nll_swapped", "nll_swapped_own", "nll_empty")
-"""Likelihoods under other histories than the true one: what others are held against, no claims, and not tested."""
+CONDITIONS = ("nll_swapped", "nll_swapped_own", "nll_empty", "retrieval_first_gold", "retrieval_auc_gold")
+"""Likelihoods under other histories, and what true replies tell: what others are held against, and not tested."""
 
 GROUPS = {"": None, "_seen": False, "_unseen": True}
 """Suffix of a metric and whose dialogues it is taken over; `_macro` averages over queriers."""

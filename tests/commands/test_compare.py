@@ -99,6 +99,28 @@ def test_too_few_draws_for_a_star_are_said(caplog: pytest.LogCaptureFixture) -> 
     assert "of 2 tests with evaluation.bootstrap=19 draws p by Holm is 0.10 at least" in caplog.text
 
 
+def test_dependence_of_what_is_generated_is_compared_in_pairs(tmp_path: Path) -> None:
+    """Runs that were tested without it are tested again, and once alone."""
+    shared = ["methods=[zero_shot,few_shot]", "seeds=[0]", "name=told", "evaluation.generate=8"]
+    given = ["compare", *shared, "evaluation.max_new_tokens=4", *words(tmp_path)]
+    assert main(given) == 0
+    path = tmp_path / "outputs" / "compare" / "told" / "results.json"
+    assert "diversity" not in json.loads(path.read_text())["methods"]["few_shot"]
+    assert main([*given, "dependence=true"]) == 0
+    found = json.loads(path.read_text())
+    difference = found["differences"]["few_shot"]
+    assert {"diversity", "retrieval_first", "retrieval_auc"} <= set(difference)
+    values = [found["methods"][name]["diversity"]["value"] for name in ("few_shot", "zero_shot")]
+    assert difference["diversity"]["value"] == pytest.approx(values[0] - values[1], abs=1e-9)
+    assert difference["diversity"]["p"] is not None
+    assert "p" not in difference["retrieval_auc_gold"]  # of true replies, the same for both
+    runs = [next((tmp_path / "outputs").glob(f"{name}-*/results.json")) for name in ("few_shot", "zero_shot")]
+    before = [(one, one.stat().st_mtime_ns) for one in runs]
+    assert json.loads(runs[0].read_text())["parts"] == {"dependence": True}
+    assert main([*given, "dependence=true"]) == 0
+    assert [(one, one.stat().st_mtime_ns) for one in runs] == before
+
+
 def test_a_table_shows_what_failed_and_ends_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["compare", "methods=[zero_shot]", "seeds=[0]", "name=failed", "evaluation.generate=0", *words(tmp_path)]
     assert main(given) == 0

@@ -11,7 +11,7 @@ import pytest
 from tiny_log import WAYS
 
 from querier.cli import main
-from querier.commands.test import other_settings, refuse_failed_parts
+from querier.commands.test import other_settings, refuse_failed_curves
 from querier.config import EvaluationConfig
 from querier.errors import InputError
 from querier.evaluation.evaluate import settings_of
@@ -76,15 +76,12 @@ def test_what_is_cut_is_said_and_curves_are_not_lost_silently(work: Path, capsys
 
 def test_a_failure_on_a_curve_ends_with_an_error(work: Path) -> None:
     good, bad = Value(1.0, None, None, 3), Value(1.0, None, None, 3, n_failed=2)
-    result = Result({"rouge_l": good, "diversity": good}, {}, {}, {}, {"seen": {"4": {"gain": good, "swap": good}}})
+    result = Result({"rouge_l": good}, {}, {}, {}, {"seen": {"4": {"gain": good, "swap": good}}})
     run = Run(work / "outputs" / "run")
-    refuse_failed_parts(run, result)
-    for broken, said in (
-        (replace(result, cold_start={"seen": {"4": {"gain": bad, "swap": good}}}), r"cold_start\.seen\.4 \(2\)"),
-        (replace(result, metrics={"diversity": bad}), r"diversity \(2\)"),
-    ):
-        with pytest.raises(InputError, match=said):
-            refuse_failed_parts(run, broken)
+    refuse_failed_curves(run, result)
+    broken = replace(result, cold_start={"seen": {"4": {"gain": bad, "swap": good}}})
+    with pytest.raises(InputError, match=r"cold_start\.seen\.4 \(2\)"):
+        refuse_failed_curves(run, broken)
 
 
 def test_validation_has_its_own_files_and_batches_are_as_large_as_asked(
