@@ -33,7 +33,7 @@ class DecoderConfig:
     train: Train = Train.full
     lora_rank: int = 8
     lora_alpha: float = 16.0
-    max_length: int = 192  # tokens of prompt and reply; the prompt is cut at its left
+    max_length: int = 192  # tokens of a prompt, which is cut at its left; a reply has at most half as many
     rows_at_once: int | None = None  # of a training step, those of like length together; null: all
     dtype: str = "float32"
     attention: Attention = Attention.auto  # where gradients are taken; without them as `auto`

@@ -36,7 +36,7 @@ VERSION = 1  # raised when the same settings would give other weights
 SEED = 0
 BUCKET = 16  # batches whose dialogues are sorted by length together
 WARMUP = 0.05
-LONGEST = 192  # tokens of prompt and reply
+LONGEST = 192  # tokens of a prompt
 
 
 def base_folder(config: Config, corpus: Corpus, progress: Progress | None = None) -> Path | None:

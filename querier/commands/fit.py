@@ -217,7 +217,7 @@ def say_cut(module: QuerierModule) -> None:
     cut, longest = module.decoder.cut, module.config.decoder.max_length
     if cut.prompts or cut.replies:
         log.info(
-            "  %d prompts and %d replies were longer than the %d tokens of decoder.max_length and were cut",
+            "  %d prompts and %d replies were longer than decoder.max_length, %d tokens and half of it, and were cut",
             len(cut.prompts),
             len(cut.replies),
             longest,

@@ -16,7 +16,7 @@ from querier.models.decoder import Decoder
 START, END, PAD = "<s>", "</s>", "<pad>"
 ROLES = ("<system>", "<user>", "<assistant>")
 HEAD_SIZE = 32
-POSITIONS = 1024
+POSITIONS = 2048
 TEMPLATE = (
     "{{ '<s>' }}{% for message in messages %}{{ '<' + message['role'] + '>' + message['content'] + '</s>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"

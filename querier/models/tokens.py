@@ -1,7 +1,8 @@
 """Rendered dialogues as token ids, in the decoder's own chat template or, where it has none, in `Name: text` lines.
 
-Prompt and reply are tokenised apart, so that the prompt that is scored is the prompt that is generated from. The
-reply is followed by what ends a turn, and both are labelled; a reply that had to be cut goes on, so it has no end.
+Prompt and reply are tokenised apart and each has a budget of its own, so that the prompt that is scored is the prompt
+that is generated from, and its length tells nothing of the reply. The reply is followed by what ends a turn, and both
+are labelled; a reply that had to be cut goes on, so it has no end.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Tokenizer:
     Args:
         tokenizer: A fast tokenizer of `transformers`.
         seq2seq: Whether prompt and reply are read by an encoder and a decoder.
-        max_length: Tokens of prompt and reply together; a reply takes at most half of them.
+        max_length: Tokens of a prompt; a reply has at most half as many.
 
     Attributes:
         cut: How many dialogues were too long so far.
@@ -81,7 +82,7 @@ class Tokenizer:
         return _marked(Tokens(inputs, mask, torch.full_like(inputs, IGNORED)), found, left=not self.seq2seq)
 
     def ids(self, rendered: Sequence[Rendered]) -> list[Ids]:
-        """Token ids of each dialogue, cut to the budget; the end of the reply included."""
+        """Token ids of each dialogue, cut to their budgets; the end of the reply included."""
         new = list(dict.fromkeys(one for one in rendered if one not in self._known))
         if len(self._known) + len(new) > REMEMBERED:
             self._known = {one: self._known[one] for one in rendered if one in self._known}
@@ -119,11 +120,10 @@ class Tokenizer:
             self.cut.replies.add(said)
             whole = reply[:half]
         start = self.opening + prompt
-        room = self.max_length - len(whole)
-        if len(start) > room:
+        if len(start) > self.max_length:
             if one.reply:  # what is only answered is no other dialogue than what is scored
                 self.cut.prompts.add(said)
-            left_out = len(prompt) - (room - len(self.opening))
+            left_out = len(start) - self.max_length
             start, marks = self.opening + prompt[left_out:], marks[left_out:]
         return Ids(tuple(start), tuple(whole), (*[NONE] * len(self.opening), *marks) if one.marks else ())
 

@@ -113,12 +113,23 @@ def test_long_prompts_are_cut_at_their_left_and_counted_once() -> None:
     named = Rendered((("user", "Ann: " + "word " * 300), *long.turns[1:]), "So.", ("Ann", "T"))
     for tokenizer in (chat(64), plain(max_length=64)):
         for _ in range(2):
-            tokens = tokenizer.score([long, tiny_rendered(1)[0], named])
-        assert tokens.input_ids.shape[1] == 64
+            ids = tokenizer.ids([long, tiny_rendered(1)[0], named])
+        assert [len(one.prompt) == 64 for one in ids] == [True, False, True]
+        tokens = tokenizer.score([long])
         text = tokenizer.tokenizer.decode(tokens.input_ids[0])
         assert "last?" in text
         assert (len(tokenizer.cut.prompts), len(tokenizer.cut.replies)) == (1, 0)
     assert chat(64).score([long]).input_ids[0, 0] == 0  # the token that every text begins with stays
+
+
+def test_a_cut_prompt_tells_nothing_of_the_reply() -> None:
+    """It is the same whatever the reply, and the one that is generated from, where the reply is blank."""
+    turns = (("user", "word " * 300 + "last?"),)
+    for tokenizer in (chat(64), plain(max_length=64), plain(True, 64)):
+        replies = ("", "So.", "So it is. " * 3, "word " * 300)
+        ids = tokenizer.ids([Rendered(turns, reply, ("Ann", "T")) for reply in replies])
+        assert len({one.prompt for one in ids}) == 1
+        assert len({len(one.reply) for one in ids}) == len(replies)
 
 
 def test_cut_dialogues_are_counted_by_what_was_said_and_once() -> None:
@@ -134,7 +145,7 @@ def test_cut_dialogues_are_counted_by_what_was_said_and_once() -> None:
     assert len(tokenizer.cut.prompts) == 2
 
 
-def test_long_replies_are_cut_at_their_right_to_half_and_have_no_end() -> None:
+def test_long_replies_are_cut_at_their_right_to_half_a_prompt_and_have_no_end() -> None:
     long = Rendered((("user", "Hi?"),), "word " * 300, ("Ann", "T"))
     for tokenizer in (chat(64), plain(max_length=64), plain(True, 64)):
         labels = tokenizer.score([long]).labels[0]
