@@ -5,8 +5,12 @@ the answer could be copied), and are cut to the same number of items. They keep 
 this responder's newest first, so that the newest stay. Seen queriers are swapped with seen ones, unseen with unseen.
 
 The pairs of a dialogue depend on the seed, the swap, the dialogue, and the clusters and contrast users of the
-preparation alone: methods that share one are judged on the same pairs. What is read of the pool is on both sides what
-is read for the true querier, so it holds no dialogue of theirs but may hold one of the other's.
+preparation alone: methods that share one are judged on the same pairs. So is the permuted control, true histories
+against others: it has learned nothing of any querier, so that whatever it wins by is not personal, but the age of a
+history, who answered, or a leak. Two permuted histories would win half of the time whatever was wrong.
+
+What is read of the pool is on both sides what is read for the true querier, so it holds no dialogue of theirs but may
+hold one of the other's.
 """
 
 from __future__ import annotations
@@ -20,7 +24,6 @@ from functools import cached_property
 
 import numpy as np
 
-from querier.choices import History
 from querier.data.history import READABLE
 from querier.data.preparation import Prepared
 from querier.data.records import Corpus
@@ -74,7 +77,7 @@ class Swaps:
     """Finds the pairs.
 
     Args:
-        requests: Knows the histories, and whether the run is the permuted control.
+        requests: Knows the histories.
         prepared: Knows clusters and contrast users.
         seed: Of the draws.
     """
@@ -145,8 +148,6 @@ class Swaps:
             return "nobody to swap with"
         generator = np.random.default_rng([self.seed, kind.value, row])
         drawn = generator.choice(candidates, size=min(TRIES, len(candidates)), replace=False).tolist()
-        if self.requests.config.data.history is History.permuted:
-            own, drawn = self._stand_in(row, drawn)
         count = 0
         for querier in drawn:
             mine, theirs = own, self.other(row, querier)
@@ -160,18 +161,6 @@ class Swaps:
             if count == draws:
                 break
         return None if count else "nobody with a long enough history to swap with"
-
-    def _stand_in(self, row: int, drawn: list[int]) -> tuple[np.ndarray, list[int]]:
-        """Under the permuted control: the first drawn querier with a history takes the true one's place.
-
-        Both sides of a pair then come from the same draw and can change places, so that a swap accuracy other than
-        one half is the evaluation's fault.
-        """
-        for querier in drawn:
-            history = self.other(row, querier)
-            if len(history):
-                return history, [other for other in drawn if other != querier]
-        return EMPTY, []
 
     def _without_query(self, row: int, history: np.ndarray) -> np.ndarray:
         kept: np.ndarray = history[self._query[history] != self._query[row]]

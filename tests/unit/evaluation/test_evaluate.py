@@ -150,6 +150,35 @@ def test_the_permuted_control_is_judged_on_the_same_dialogues(prepared: Any) -> 
     assert [row["id"] for row in found.rows] == [row["id"] for row in judge(Reader(), prepared).rows]
 
 
+def test_a_control_that_wins_by_what_is_not_personal_is_seen(prepared: Any) -> None:
+    """A leak on the true side, planted in the swaps alone, shows in the control as it does in the method."""
+
+    def leaking(data: str) -> Result:
+        requests = make_requests(prepared, data={"history": data})
+        honest = requests.histories.of
+        corpus = prepared.corpus
+
+        def of(row: int, limit: int | None = None, permuted: Any = None) -> np.ndarray:
+            if limit is not None or permuted is not None:
+                return honest(row, limit, permuted)
+            found = honest(row, None)
+            alike = corpus.rows_in(Split.TRAIN)  # items of anybody that are in the style of the reply to come
+            alike = alike[
+                [
+                    style_of(corpus.queriers[one]) == style_of(corpus.queriers[corpus.querier[row]])
+                    for one in corpus.querier[alike]
+                ]
+            ]
+            return alike[corpus.time[alike] < corpus.time[row]][::-1][: len(found)]
+
+        requests.histories.of = of  # type: ignore[method-assign]
+        return evaluate(Reader(), requests, prepared, CONFIG, Options())
+
+    assert (
+        number(leaking("permuted"), "swap_accuracy_contrast") == number(leaking("own"), "swap_accuracy_contrast") == 1
+    )
+
+
 def test_more_scores_of_a_reply(prepared: Any) -> None:
     def style_right(dialogue: Dialogue, reply: str) -> float:
         return float(reply[-1] == str(style_of(dialogue.querier)))
