@@ -183,7 +183,16 @@ class QuerierModule(lightning.LightningModule):
         strength: float = 1.0,
         repetition_penalty: float | None = None,
     ) -> list[str]:
-        """A reply to each request, the likeliest at temperature 0, batched by length; by default as it is judged."""
+        """A reply to each request, the likeliest at temperature 0, batched by length; by default as it is judged.
+
+        Raises:
+            InputError: For a `strength` of a method that tells the decoder of the querier in words alone.
+        """
+        if strength != 1 and self.conditioner is None:
+            raise InputError(
+                f"strength={strength:g} scales what vectors say of the querier, and {self.config.method} reads none; "
+                "leave it at 1 (ask with an empty history to leave out what is read)"
+            )
         generator = torch.Generator(self.device).manual_seed(seed)
         sampling = Sampling(temperature, generator, repetition_penalty or self.config.evaluation.repetition_penalty)
         replies: dict[int, str] = {}

@@ -143,6 +143,9 @@ def run_digest(config: Config, data_digest: str) -> str:
     plain = {key: value for key, value in to_plain(config).items() if key not in APART}
     for part, apart in (("data", DATA_APART), ("trainer", TRAINER_APART)):
         plain[part] = {key: value for key, value in plain[part].items() if key not in apart}
+    profiles = Path(config.prompt.profiles)
+    if config.prompt.profiles and profiles.is_file():  # what is written there counts, not where
+        plain["prompt"] = {**plain["prompt"], "profiles": hashlib.sha256(profiles.read_bytes()).hexdigest()}
     text = json.dumps([plain, data_digest], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -87,7 +87,7 @@ def comparison(found: dict[str, Any], metrics: Sequence[str]) -> list[str]:
     note = f"{shown}, {_seeds(seeds)}{once}, Δ to `{found['baseline']}`; dialogues: {counts}; {queriers} queriers"
     left = [
         f"`{values['of']}` less `{name}`, which is what is personal: "
-        + ", ".join(_left(metric, values[metric]) for metric in ("gain", *metrics) if metric in values)
+        + ", ".join(_left(metric, values[metric]) for metric in dict.fromkeys(("gain", *metrics)) if metric in values)
         for name, values in found.get("controls", {}).items()
     ]
     return [*lines, "", " ".join(f"{said}." for said in (f"{note}; n_failed {failed}", *left))]

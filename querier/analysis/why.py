@@ -172,7 +172,7 @@ def strengths(
     """The reply at each strength of what is personal: 0 as to somebody without a history, 1 as trained.
 
     Args:
-        responder: A run of any method.
+        responder: A run of a method that reads vectors of the querier.
         request: What is asked.
         settings: From 0 to 10.
         max_new_tokens: Length limit; default `evaluation.max_new_tokens`.
@@ -182,7 +182,7 @@ def strengths(
         the reply at strength 1, smallest where the setting says them most readily; NaN where that reply is empty.
 
     Raises:
-        InputError: On a strength out of range.
+        InputError: On a strength out of range, or for a run that has none.
 
     >>> strengths(responder, responder.request("how does rust work", "q3"), (0, 1), 4)["strength"].tolist()
     [0.0, 1.0]

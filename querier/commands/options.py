@@ -211,7 +211,7 @@ class AskOptions(AnswerOptions):
         query: What is asked.
         queriers: Who asks; empty for three of the run's own, drawn by `seed`, and nobody.
         history: JSONL of what somebody whom the run has not seen said and was answered.
-        responder: Who answers; empty for who answered the querier last, else the first one of the corpus.
+        responder: Who answers; empty for who answered the querier last, else the first, of those trained for.
     """
 
     query: str = ""

@@ -24,7 +24,7 @@ class Question:
         query: What is asked.
         querier: Who asks; None for nobody in particular.
         history: What the querier asked and was answered, oldest first; None for the corpus's own history.
-        responder: Who answers; None for who answered the querier last, else the first one of the corpus.
+        responder: Who answers; None for who answered the querier last, else the first, of those trained for.
     """
 
     query: str

@@ -232,6 +232,13 @@ class Corpus:
         return cls(table, names, table.column("split").to_numpy(), unseen, card["content"])
 
     @cached_property
+    def answering(self) -> list[str]:
+        """Responders of the training split, or of all before there is one, in their order: whom a model speaks for."""
+        pool = self.rows_in(Split.TRAIN)
+        numbers = np.unique(self.responder[pool] if len(pool) else self.responder)
+        return [self.responders[number] for number in numbers.tolist()]
+
+    @cached_property
     def _by_querier(self) -> tuple[np.ndarray, np.ndarray]:
         order = np.lexsort((self.time, self.querier))  # stable: ties stay in the order of the rows
         count = np.bincount(self.querier, minlength=len(self.queriers))

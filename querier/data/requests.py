@@ -324,7 +324,7 @@ def outside_request(
         render: Turns a reading into what the decoder reads.
         config: Reads `towers.history` and `towers.neighbours`.
         prepared: Where pool neighbours are looked up; None for none.
-        responder: Who answers; None for the one who answered last, else the first one of the corpus.
+        responder: Who answers; None for the one who answered last, else the first one, of those trained for.
         turns: What was said in this dialogue before the query.
         contrast: Finds contrast users of those items that are in the corpus; None for nobody.
     """
@@ -385,11 +385,12 @@ def _outside_neighbours(
 
 
 def _last_responder(history: Sequence[Exchange], prepared: Prepared | None) -> str:
-    """Who answered last, else the first responder of the corpus, else the default of the record type."""
-    named = [item.responder for item in history if item.responder is not None]
-    if named:
-        return named[-1]
-    return prepared.corpus.responders[0] if prepared is not None else "assistant"
+    """Who answered last of those whom the model was trained for, else the first of them; without a corpus who did."""
+    named = [item.responder for item in history[::-1] if item.responder is not None]
+    if prepared is None:
+        return named[0] if named else "assistant"
+    trained = prepared.corpus.answering
+    return next((name for name in named if name in trained), trained[0])
 
 
 def _number(names: Sequence[str], name: str | None) -> int:

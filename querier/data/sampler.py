@@ -1,7 +1,8 @@
 """The order of training: clusters × queriers × dialogues, each dialogue exactly once an epoch.
 
-The order depends on the corpus, the seed and the epoch, never on the method, so that all methods of a comparison see
-the same batches.
+The order depends on the preparation (its clusters, contrast users and neighbours), the seed and the epoch, never on the
+method otherwise: methods that share a preparation see the same batches. `qar` has clusters of its own, and so has an
+ablation of clusters or contrast users, so that what it differs by is in part the order.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_what_this_responder_answered_is_read_before_what_is_newer(loaded: Respo
     limit = loaded.config.towers.history
     past = [Exchange(f"how does rust work {i}", "rust works", "other" if i else "tutor") for i in range(limit + 2)]
     loaded._added["new"] = [*past, Exchange("how does bread work", "bread works", "tutor")]
-    history = loaded.request("how does rust work", "new").history
+    history = loaded.request("how does rust work", "new", responder="tutor").history
     assert len(history) == limit
     assert history.same_responder.tolist() == [True, True] + [False] * (limit - 2)
 
@@ -193,6 +193,23 @@ def test_arguments_of_the_wrong_kind_are_refused(loaded: Responder) -> None:
         loaded.embed_queriers("q1")
     with pytest.raises(InputError, match="strength must be in"):
         loaded.respond("how?", strength=20.0)
+
+
+def test_a_strength_of_what_reads_words_alone_is_refused(runs: Path) -> None:
+    plain = Responder.load(runs / "ft")
+    with pytest.raises(InputError, match=r"strength=0 scales what vectors say of the querier, and ft reads none"):
+        plain.respond("how?", strength=0.0)
+
+
+def test_by_default_answers_who_was_trained_for(loaded: Responder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another responder of the corpus may have answered last, or stand first in it."""
+    assert loaded.prepared is not None
+    monkeypatch.setattr(loaded.prepared.corpus, "answering", ["Bea", "Cy"])
+    past = [Exchange("how?", "so", name) for name in ("Cy", "Bea", "Ann")]
+    monkeypatch.setattr(loaded, "history_of", lambda name: past if name else [])
+    assert loaded.request("why?", "q1").rendered.names[1] == "Bea"
+    assert loaded.request("why?").rendered.names[1] == "Bea"
+    assert loaded.request("why?", "q1", responder="Ann").rendered.names[1] == "Ann"
 
 
 def test_a_query_far_from_the_pool_is_known_as_such(loaded: Responder) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from querier.config import Config, DataConfig, EvaluationConfig, OptimConfig, TrainerConfig
+from querier.choices import Profile
+from querier.config import Config, DataConfig, EvaluationConfig, OptimConfig, PromptConfig, TrainerConfig
 from querier.errors import InputError
 from querier.run import FINISHED, Run, check_name, find_run, open_run, place_run, run_digest
 
@@ -35,6 +36,17 @@ def test_the_digest_follows_what_training_depends_on_and_nothing_else() -> None:
     other = [Config(seed=1), Config(optim=OptimConfig(lr=1e-2)), Config(trainer=TrainerConfig(max_epochs=9))]
     assert {run_digest(one, "d") for one in same} == {run_digest(Config(), "d")}
     assert len({run_digest(one, "d") for one in [*other, Config()]} | {run_digest(Config(), "e")}) == 5
+
+
+def test_descriptions_count_by_what_they_say_not_by_where_they_lie(tmp_path: Path) -> None:
+    def digest(name: str, text: str) -> str:
+        file = tmp_path / name
+        file.write_text(text)
+        return run_digest(Config(prompt=PromptConfig(profile=Profile.querier, profiles=str(file))), "d")
+
+    first = digest("a.json", '{"Ann": "brief"}')
+    assert digest("b.json", '{"Ann": "brief"}') == first
+    assert digest("a.json", '{"Ann": "kind"}') != first
 
 
 def test_an_unfinished_run_goes_on_and_a_finished_one_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from querier.commands.tables import main
 
 def test_some_metrics_are_kept(tmp_path: Path) -> None:
     value = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "n_failed": 0, "queriers": 4}
-    both = {"rouge_l": value, "chrf": value}
+    both = {"rouge_l": value, "chrf": value, "gain": value}
     found = {
         "baseline": "ft",
         "seeds": [0],
@@ -21,13 +21,14 @@ def test_some_metrics_are_kept(tmp_path: Path) -> None:
         "controls": {"querier+permuted_control": {"of": "querier", "chrf": value, "rouge_l": value, "gain": value}},
     }
     (tmp_path / "all.json").write_text(json.dumps(found))
-    main(["keep", str(tmp_path / "all.json"), str(tmp_path / "some.json"), "rouge_l"])
+    main(["keep", str(tmp_path / "all.json"), str(tmp_path / "some.json"), "rouge_l", "gain"])
     kept = json.loads((tmp_path / "some.json").read_text())
-    assert kept["methods"] == {"ft": {"rouge_l": value}, "querier": {"rouge_l": value}}
+    kept_alone = {"rouge_l": value, "gain": value}
+    assert kept["methods"] == {"ft": kept_alone, "querier": kept_alone}
     assert kept["settings"] == {"draws": 2}
     assert kept["controls"] == {"querier+permuted_control": {"of": "querier", "rouge_l": value, "gain": value}}
     page = tmp_path / "page.md"
-    page.write_text("<!-- comparison some.json rouge_l -->\n<!-- end -->\n")
+    page.write_text("<!-- comparison some.json rouge_l gain -->\n<!-- end -->\n")
     main([str(page)])
     assert ".500 [.400, .600]" in page.read_text()
     assert (
