@@ -190,9 +190,8 @@ class Contrastive:
         neighbour_views: The same for the neighbours, (2, B, N) bool.
         hard: Histories of contrast users, cut to before the anchor's query, (B, K, H').
         hard_mask: True where a contrast user stands, (B, K) bool.
-        own_query: Embeddings of the anchor's own other queries, (B, K, E).
+        own_query: Embeddings of the anchor's own other queries, in whatever cluster, (B, K, E).
         own_neighbours: The neighbours of those queries, (B, K, N).
-        own_cluster: Clusters of those queries, (B, K) int64.
         own_mask: True where such a query stands, (B, K) bool.
         mutual: True where two rows' queries are mutual nearest neighbours of different queriers, (B, B) bool.
         near: True where two rows' queries have cosine ≥ 0.95, (B, B) bool.
@@ -205,7 +204,6 @@ class Contrastive:
     hard_mask: Tensor
     own_query: Tensor
     own_neighbours: Items
-    own_cluster: Tensor
     own_mask: Tensor
     mutual: Tensor
     near: Tensor

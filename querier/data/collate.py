@@ -254,7 +254,6 @@ class TrainingBatches:
             hard_mask=hard_items.mask.any(-1),
             own_query=torch.from_numpy(own_query),
             own_neighbours=self._own_neighbours(plan, own),
-            own_cluster=torch.from_numpy(prepared.cluster[known].astype(np.int64)),
             own_mask=torch.from_numpy((own >= 0) & ~same),
             mutual=torch.from_numpy(mutual[plan.part]),
             near=torch.from_numpy(near[plan.part]),
@@ -341,7 +340,7 @@ class TrainingBatches:
         return mutual, (cosine >= NEAR - ROUNDING) | np.eye(len(rows), dtype=bool)
 
     def _swap(self, plan: _Plan) -> Swap | None:
-        """⌈ρB⌉ rows with a contrast user's history of the same length; None where this process has none."""
+        """⌈ρB⌉ rows with a contrast user's history of at most their length; None where this process has none."""
         rows = plan.all_rows
         wanted = int(np.ceil(self.config.loss.swap_fraction * len(rows)))
         draws = np.random.default_rng([*plan.key, SWAP]).random((len(rows), 2, self.config.contrast.k))
@@ -368,7 +367,7 @@ class TrainingBatches:
         return Swap(index, gather_items(self.prepared, found, np.asarray(self.corpus.responder[rows[places]])))
 
     def _swapped(self, row: int, count: int, draws: np.ndarray) -> np.ndarray | None:
-        """A contrast user's history with as many items as the row reads, or None if there is no fair one."""
+        """A contrast user's history: as many items as the row reads, or the most that there are; None without any."""
         without = self.config.contrast.source is Contrast.none
         find = self.counterparts.random_users if without else self.counterparts.users
         users = find(np.array([row]), draws[:1])[0][np.argsort(draws[1])]
