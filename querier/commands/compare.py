@@ -33,7 +33,7 @@ from querier.evaluation.results import Record
 from querier.evaluation.statistics import Value
 from querier.files import write_atomic
 from querier.methods.registry import trains
-from querier.run import APART, Run, run_digest, write_json
+from querier.run import APART, Run, origin, run_digest, write_json
 
 log = logging.getLogger(__name__)
 
@@ -192,11 +192,15 @@ def write_results(
             "seeds": list(options.seeds),
             "runs": {label: [run.folder.name for run in each] for label, each in runs.items()},
             "settings": settings_of(options.evaluation),
-            "excluded": {
-                label: [one.measured(options.evaluation.split).get("excluded") for one in each]
-                for label, each in runs.items()
+            **{
+                part: {
+                    label: [one.measured(options.evaluation.split).get(part) for one in each]
+                    for label, each in runs.items()
+                }
+                for part in ("excluded", "cut")
             },
             "decoder": Path(options.decoder.path).name or str(options.decoder.kind),
+            "origin": origin(),  # of the code that compares; each run has that of its training and of its test
             "digests": {
                 "config": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16],
                 "data": sorted(data),

@@ -117,6 +117,8 @@ def test_dependence_of_what_is_generated_is_compared_in_pairs(tmp_path: Path) ->
     runs = [next((tmp_path / "outputs").glob(f"{name}-*/results.json")) for name in ("few_shot", "zero_shot")]
     before = [(one, one.stat().st_mtime_ns) for one in runs]
     assert json.loads(runs[0].read_text())["parts"] == {"dependence": True}
+    assert found["cut"]["few_shot"] == [json.loads(runs[0].read_text())["cut"]]
+    assert found["cut"]["few_shot"][0]["prompts"] > 0
     assert main([*given, "dependence=true"]) == 0
     assert [(one, one.stat().st_mtime_ns) for one in runs] == before
 
