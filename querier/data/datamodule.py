@@ -27,6 +27,8 @@ from querier.types import Batch, Rendered, Split, Tokens, move
 
 log = logging.getLogger(__name__)
 
+SAMPLED = 110  # marks the draw of the dialogues that a limited validation sees
+
 
 class Batches:
     """The training batches of one process, an epoch at a time, resumable inside an epoch.
@@ -124,9 +126,12 @@ class Batches:
 class ValidationBatches:
     """Matched requests of the validation split in length order, divided among processes.
 
+    Where `trainer.limit_val_batches` looks at so many batches only, they are of a seeded sample: the first in the order
+    of length would be the longest dialogues.
+
     Args:
         requests: Builds each row's request.
-        config: Reads `evaluation.batch_size`.
+        config: Reads `evaluation.batch_size`, `trainer.limit_val_batches` and `seed`.
         score: Tokens of prompts and replies.
     """
 
@@ -136,6 +141,11 @@ class ValidationBatches:
         self.score = score
         corpus = requests.corpus
         rows = corpus.rows_in(Split.VALIDATION)
+        limit = config.trainer.limit_val_batches
+        if limit:
+            batches = int(limit * -(-len(rows) // self.size)) if isinstance(limit, float) else limit
+            drawn = np.random.default_rng([config.seed, SAMPLED])
+            rows = np.sort(drawn.choice(rows, min(len(rows), batches * self.size), replace=False))
         lengths = [sum(len(turn.text) for turn in corpus.dialogue(int(row)).turns) for row in rows]
         self.rows = rows[np.argsort(-np.array(lengths, dtype=np.int64), kind="stable")]
 

@@ -97,6 +97,21 @@ def test_validation_is_in_length_order_with_whole_histories() -> None:
     assert batches[0].history.mask.all()
 
 
+@pytest.mark.parametrize("limit", [2, 0.5])
+def test_a_limited_validation_sees_a_sample_and_not_the_longest(limit: float) -> None:
+    changes: dict[str, Any] = {"evaluation": {"batch_size": 2}}
+    whole = sum(rows_of(make_data(**changes).val_dataloader()), [])
+    samples = [
+        sum(rows_of(make_data(**changes, seed=seed, trainer={"limit_val_batches": limit}).val_dataloader()), [])
+        for seed in (0, 0, 1, 2)
+    ]
+    assert {len(sample) for sample in samples} == {4 if limit == 2 else 2 * (-(-len(whole) // 2) // 2)}
+    assert all(set(sample) < set(whole) for sample in samples)
+    assert samples[0] == samples[1]
+    assert any(sample != whole[: len(sample)] for sample in samples)
+    assert len({tuple(sample) for sample in samples}) > 1
+
+
 def test_nothing_to_train_or_to_validate_on() -> None:
     prepared = make_prepared()
     count, queriers = len(prepared.corpus), len(prepared.corpus.queriers)
