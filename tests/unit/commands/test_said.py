@@ -29,7 +29,7 @@ def said(caplog: pytest.LogCaptureFixture, cut: Cut, skipped: int) -> str:
 def test_what_was_cut_and_skipped_is_said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("querier"), "propagate", True)
     text = said(caplog, Cut({1, 2}, {3}), 7)
-    assert "2 prompts and 1 replies were longer than the 192 tokens" in text
+    assert "2 prompts and 1 replies were longer than decoder.max_length, 192 tokens and half of it" in text
     assert "passed over 7 rows" in text
     assert not said(caplog, Cut(), 0)
 
