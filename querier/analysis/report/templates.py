@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from querier.analysis.report.figures import style
-from querier.analysis.report.metrics import GROUPS, PERSONAL, metric
+from querier.analysis.report.metrics import GROUPS, MORE_DEPENDENCE, PERSONAL, metric
 
 
 @cache
@@ -29,7 +29,7 @@ def templates() -> Environment:
     made.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     made.globals.update(
         GROUPS=GROUPS,
-        PERSONAL=PERSONAL,
+        PERSONAL=(*PERSONAL, *MORE_DEPENDENCE),
         metric=metric,
         style=style,
         breakable=breakable,
