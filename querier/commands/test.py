@@ -269,6 +269,7 @@ def scored_rows(
     if taken and found["model"] == model_digest(run.model) and wanted.items() <= found.get("parts", {}).items():
         with examples.open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
+    say_replaced(run, config, parts or Parts())
     return run_test(run, config, progress, parts).rows
 
 
