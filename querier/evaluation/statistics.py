@@ -25,7 +25,7 @@ from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy has n
 from querier.errors import InputError
 
 WEBB = np.concatenate([-np.sqrt([1.5, 1.0, 0.5]), np.sqrt([0.5, 1.0, 1.5])])
-FEWEST = 3  # queriers: with two, all weights are equal in more than 5 % of draws and no value is ever rejected
+FEWEST = 6  # queriers: five lie on one side of the truth by chance in 2 · 2⁻⁵ of cases, more than 5 %
 MOST = 4096  # queriers beyond this are put together at random; groups of whole queriers are independent as well
 BLOCK = 512  # queriers whose weights are drawn at a time: bounds the memory
 POWER = 0.8  # of the minimum detectable effect
@@ -38,7 +38,8 @@ class Value:
 
     Attributes:
         value: None where nothing was measured.
-        low: Lower end of the 95 % interval over queriers; None with fewer than three queriers.
+        low: Lower end of the 95 % interval over queriers; None with fewer than six queriers. Where no querier differs
+            from another it is the value itself, and says nothing of those who were not measured.
         high: Upper end.
         n: Dialogues measured.
         n_failed: Dialogues that should have been measured and could not be; they are in no number.
@@ -97,16 +98,18 @@ class Wild:
             self._second += (weight * weight) @ second[part]
 
     def p_value(self, null: float = 0.0) -> float | None:
-        """Of the two-sided test that the true value is `null`; None with fewer than three queriers.
+        """Of the two-sided test that the true value is `null`; None with fewer than six queriers.
 
-        The value at hand counts as one of the draws, so that p is never smaller than the draws can tell.
+        The value at hand counts as one of the draws, so that p is never smaller than the draws can tell, nor smaller
+        than the probability that all queriers lie on one side of the null by chance.
         """
         if self.clusters < FEWEST:
             return None
         draws = len(self._first)
+        by_chance = 2.0 ** (1 - self.clusters)
         if not self.error:
-            return 1.0 if self.value == null else 1 / (draws + 1)
-        return (draws * self._beyond(null) + 1) / (draws + 1)
+            return 1.0 if self.value == null else max(by_chance, 1 / (draws + 1))
+        return max(by_chance, (draws * self._beyond(null) + 1) / (draws + 1))
 
     def _beyond(self, null: float) -> float:
         """Share of the draws whose t is at least as far from 0 as that of the value at hand, were `null` true."""
@@ -120,7 +123,7 @@ class Wild:
         return float(np.mean(np.abs(moved) * self.error >= abs(shift) * error))
 
     def interval(self, level: float = 0.95) -> tuple[float, float] | None:
-        """The values that the test does not reject; None with fewer than three queriers."""
+        """The values that the test does not reject; None with fewer than six queriers."""
         if self.clusters < FEWEST:
             return None
         if not self.error:
@@ -144,7 +147,7 @@ class Wild:
 
     @property
     def mde(self) -> float | None:
-        """Minimum detectable effect at 5 % and a power of 80 %; None with fewer than three queriers."""
+        """Minimum detectable effect at 5 % and a power of 80 %; None with fewer than six queriers."""
         return minimum_detectable_effect(self.error, self.clusters) if self.clusters >= FEWEST else None
 
 
@@ -165,7 +168,7 @@ def estimate(
     """The average of one number per dialogue, with its interval over queriers.
 
     Args:
-        values: One each dialogue, (n,); None or NaN for one that failed.
+        values: One each dialogue, (n,); None or NaN for one that failed, as does one without a weight.
         querier: Number of each dialogue's querier, (n,).
         draws: Bootstrap draws.
         generator: Draws the weights of the bootstrap.
@@ -174,10 +177,9 @@ def estimate(
         test: Whether `p` is given.
     """
     numbers = np.asarray([np.nan if value is None else value for value in values], dtype=float)
-    good = np.isfinite(numbers)
-    failed = int((~good).sum())
     weight = np.ones(len(numbers)) if weights is None else np.asarray(weights, dtype=float)
-    good &= np.isfinite(weight) & (weight > 0)
+    good = np.isfinite(numbers) & np.isfinite(weight) & (weight > 0)
+    failed = int((~good).sum())
     if not good.any():
         return Value(None, None, None, 0, failed)
     _, place = np.unique(np.asarray(querier)[good], return_inverse=True)

@@ -55,7 +55,7 @@ def part(prompt: str, tag: str) -> str:
 
 
 def match(number: int, first: str | None, second: str | None, history: Sequence[Exchange] | None = None) -> Match:
-    return Match(f"d{number}", f"q{number % 5}", f"Why {number}?", first, second, history)
+    return Match(f"d{number}", f"q{number % 6}", f"Why {number}?", first, second, history)
 
 
 def held(matches: Sequence[Match], decide: Callable[[str, str, str, str], str | None]) -> Arm:
@@ -84,7 +84,7 @@ def test_a_judge_that_looks_at_the_order_alone_gives_one_half() -> None:
         arm = held([match(number, f"one {number}", "two, longer") for number in range(10)], decide)
         rate = arm.values["win_rate"]
         assert (rate.value, rate.low, rate.high) == (0.5, 0.5, 0.5)
-        assert (rate.n, rate.n_failed, rate.queriers) == (10, 0, 5)
+        assert (rate.n, rate.n_failed, rate.queriers) == (10, 0, 6)
         assert arm.counts["n_inconsistent"] == arm.counts["n_tied"] == 10
         assert arm.values["longer_wins"].n == 0
 
