@@ -136,6 +136,7 @@ def write_comparison(folder: Path) -> Path:
         "seeds": [0, 1],
         "runs": {name: [f"{name}-0", f"{name}-1"] for name in methods},
         "settings": {"split": "test"},
+        "excluded": {"ft": [None, None], "querier": [{"cluster": {"nobody to swap with": 5}}] * 2},
     }
     (folder / "results.json").write_text(json.dumps(found), encoding="utf-8")
     rows = [

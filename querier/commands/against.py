@@ -39,7 +39,7 @@ from querier.data.records import Corpus
 from querier.errors import InputError
 from querier.evaluation.evaluate import sample_rows, settings_of
 from querier.evaluation.judge import Arm, Match, judge, prompts, run_matches, swapped_matches
-from querier.evaluation.results import Record, differences, summarise, was_asked
+from querier.evaluation.results import Record, differences, summarise, was_asked, with_gain
 from querier.evaluation.scoring import Scorer
 from querier.evaluation.statistics import Value
 from querier.evaluation.swap import Swaps
@@ -92,7 +92,7 @@ def run(options: TestOptions) -> None:
     config = options.evaluation
     check_comparable(a, b, config)
     with Progress() as progress:
-        pair = Pair(a, b, *(scored_rows(one, config, progress) for one in (a, b)))
+        pair = Pair(a, b, *(with_gain(scored_rows(one, config, progress)) for one in (a, b)))
         found = differences(pair.rows_a, pair.rows_b, config.bootstrap, np.random.default_rng([config.seed, PAIRED]))
     values = values_of(pair)
     Console().print(table(pair, values, found, config))
@@ -256,14 +256,19 @@ def write(
 
 
 def values_of(pair: Pair) -> list[Means]:
-    """The metrics of both runs on the dialogues that both have: what the differences are between."""
-    both = {row["id"] for row in pair.rows_a} & {row["id"] for row in pair.rows_b}
-    found = []
-    for rows in (pair.rows_a, pair.rows_b):
-        common = [row for row in rows if row["id"] in both]
+    """The metrics of both runs where neither failed: what the differences are between."""
+    found: list[Means] = []
+    for rows, others in ((pair.rows_a, pair.rows_b), (pair.rows_b, pair.rows_a)):
+        other = {row["id"]: row["scores"] for row in others}
+        common = [{**row, "scores": _where_both(row["scores"], other[row["id"]])} for row in rows if row["id"] in other]
         known = summarise(common, FEW, np.random.default_rng(0))  # the interval is that of the difference
         found.append({name: value.value for name, value in known.items()})
     return found
+
+
+def _where_both(scores: Mapping[str, float | None], others: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The scores that both have of a dialogue; one that failed for the other has failed."""
+    return {name: None if others[name] is None else value for name, value in scores.items() if name in others}
 
 
 def refuse_failures(pair: Pair, arms: Mapping[str, Arm], options: TestOptions) -> None:

@@ -26,7 +26,7 @@ from querier.commands.options import CompareOptions
 from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
 from querier.commands.test import Parts, refuse_failed, say_other_pairs, scored_rows
-from querier.config import Config, EvaluationConfig, to_plain
+from querier.config import Config, to_plain
 from querier.evaluation.comparison import LEVEL, PERSONAL, Comparison, Difference, compare
 from querier.evaluation.evaluate import settings_of
 from querier.evaluation.results import Record
@@ -98,8 +98,10 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     baseline = options.baseline or baseline_of(options.methods)
     for trained in runs.values():
         say_other_pairs(trained[0], runs[baseline][0])
-    found = compare(records, baseline, options.evaluation.bootstrap)
-    folder = Path(options.output) / "compare" / (options.name or _digest(runs, options.evaluation))
+    blind = [label for label, each in configs.items() if not each[0].prompt.name_querier]
+    found = compare(records, baseline, options.evaluation.bootstrap, blind=blind)
+    folder = Path(options.output) / "compare" / (options.name or _digest(runs, options, baseline))
+    say_other_code(runs, options.evaluation.split)
     write_results(folder, found, options, runs, set(digests.values()))
     write_examples(folder / "examples.jsonl", records, options.seeds)
     console = Console()
@@ -174,9 +176,28 @@ def _fitted(config: Config, digests: dict[str, str], progress: Progress) -> Run:
     return run_fit(config, progress, validate=False).run  # nothing is chosen by it
 
 
-def _digest(runs: dict[str, list[Run]], evaluation: EvaluationConfig) -> str:
+def _digest(runs: dict[str, list[Run]], options: CompareOptions, baseline: str) -> str:
     names = {label: [run.folder.name for run in each] for label, each in runs.items()}
-    return hashlib.sha256(json.dumps([names, to_plain(evaluation)], sort_keys=True).encode()).hexdigest()[:8]
+    parts = [names, baseline, options.dependence, options.bertscore, to_plain(options.evaluation)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def say_other_code(runs: Mapping[str, Sequence[Run]], split: str) -> None:
+    """Log which states of the code tested the runs, where it was not one: an older one may have measured otherwise."""
+    tested: dict[str, list[str]] = {}
+    for label, each in runs.items():
+        for one in each:
+            tested.setdefault(_code(one, split), []).append(f"{label} ({one.folder.name})")
+    if len(tested) > 1:
+        log.info("tested by different states of the code; remove a run's results to have it tested anew:")
+        for code, names in tested.items():
+            log.info("  %s: %s", code, ", ".join(names))
+
+
+def _code(run: Run, split: str) -> str:
+    """The version and commit of the code that tested a run."""
+    by = run.measured(split).get("origin", {})
+    return " ".join(str(by[key]) for key in ("querier", "git") if by.get(key)) or "not known"
 
 
 def write_results(
@@ -200,7 +221,8 @@ def write_results(
                 for part in ("excluded", "cut")
             },
             "decoder": Path(options.decoder.path).name or str(options.decoder.kind),
-            "origin": origin(),  # of the code that compares; each run has that of its training and of its test
+            "origin": origin(),  # of the code that compares
+            "tested": {label: [_code(one, options.evaluation.split) for one in each] for label, each in runs.items()},
             "digests": {
                 "config": hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16],
                 "data": sorted(data),

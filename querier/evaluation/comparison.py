@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from querier.errors import InputError
-from querier.evaluation.evaluate import SWAPPED, UNNAMED
 from querier.evaluation.results import GROUPS, Record, average_seeds, differences, summarise, with_gain
 from querier.evaluation.statistics import Value
+from querier.evaluation.swap_scores import SWAPPED, UNNAMED
 
 SEED = 104  # marks the draws of the intervals
 SEEDS = 3  # of which a claim needs the same sign
@@ -66,7 +66,7 @@ class Comparison:
             `_macro` over queriers instead of dialogues.
         controls: For each permuted control the row that it controls, and that row's differences to it. What a model
             gains by somebody else's history is not personal; what is left when it is subtracted is. Of a row that reads
-            the name, as no control does, the gain of the history alone.
+            the name, as no control does, `gain` alone.
     """
 
     baseline: str
@@ -99,7 +99,13 @@ class Comparison:
         }
 
 
-def compare(runs: Mapping[str, Sequence[Sequence[Record]]], baseline: str, draws: int, seed: int = 0) -> Comparison:
+def compare(
+    runs: Mapping[str, Sequence[Sequence[Record]]],
+    baseline: str,
+    draws: int,
+    seed: int = 0,
+    blind: Collection[str] = (),
+) -> Comparison:
     """Compare methods that were tested on the same dialogues.
 
     Args:
@@ -108,6 +114,7 @@ def compare(runs: Mapping[str, Sequence[Sequence[Record]]], baseline: str, draws
         baseline: One of the methods.
         draws: Bootstrap draws.
         seed: Of the draws.
+        blind: The methods that do not read who asks; of these all that is `PERSONAL` is held against the control.
 
     Raises:
         InputError: The baseline is none of the methods, or two runs were not tested on the same dialogues.
@@ -127,7 +134,7 @@ def compare(runs: Mapping[str, Sequence[Sequence[Record]]], baseline: str, draws
     controls = {}
     for name in runs:
         if (controlled := controlled_by(name, runs)) is not None:
-            names = PERSONAL if BLIND in controlled.split("+") else PERSONAL[:1]
+            names = PERSONAL if controlled in blind else PERSONAL[:1]
             against = _differences(runs[controlled], runs[name], rows[controlled], rows[name], draws, generator, names)
             controls[name] = controlled, against
     return Comparison(baseline, methods, found, controls)

@@ -35,7 +35,7 @@ FEATURES = 20_000  # character n-grams that are counted
 
 def generated_dependence(
     scorer: Scorer, swaps: Swaps, records: Mapping[int, Record], config: EvaluationConfig
-) -> dict[str, RowScores]:
+) -> tuple[dict[str, RowScores], dict[str, dict[str, int]]]:
     """What can be told of the querier from generated replies: `diversity`, and `retrieval_*` for seen queriers.
 
     `retrieval_*_gold` is the same for the true replies: how much there is to be found.
@@ -47,18 +47,24 @@ def generated_dependence(
         config: Length of replies, seed.
 
     Returns:
-        By metric, then by row; `diversity` for a sample of the dialogues, the rest for those that were answered.
+        By metric, then by row; `diversity` for a sample of the dialogues, the rest for those that were answered. Then
+        how many dialogues have none, by reason, for `diversity` and for `retrieval`.
     """
     corpus, places = swaps.corpus, list(records)
     drawn = np.random.default_rng([config.seed, DRAWN])  # the same queries for every method
     asked = np.sort(drawn.choice(places, min(QUERIES, len(places)), replace=False))
     found = {"diversity": diversity(scorer, swaps, asked.tolist(), ASKING, config.max_new_tokens)}
+    lonely = len(asked) - len(found["diversity"])
     answered = [row for row, record in records.items() if was_asked(record) and not record["unseen"]]
     pool = corpus.rows_in(Split.TRAIN)
     queriers, owner = np.unique(corpus.querier[pool], return_inverse=True)
     known = [row for row in answered if corpus.querier[row] in queriers]
+    excluded = {
+        "diversity": {"nobody to ask it besides": lonely} if lonely else {},
+        "retrieval": {"querier without a training dialogue": len(answered) - len(known)} if answered != known else {},
+    }
     if len(queriers) < 2 or not known:
-        return found
+        return found, excluded
     style = Style([corpus.dialogue(int(row)).reply for row in pool])
     profiles = np.stack([style.pool[owner == number].mean(0) for number in range(len(queriers))])
     own = np.searchsorted(queriers, corpus.querier[known])
@@ -69,7 +75,7 @@ def generated_dependence(
         for name, scores in querier_retrieval(vectors, own, profiles).items():
             kept = (None if lost else score for score, lost in zip(scores.tolist(), failed, strict=True))
             found[name + suffix] = dict(zip(known, kept, strict=True))  # a failure is not left out
-    return found
+    return found, excluded
 
 
 class Style:

@@ -17,21 +17,17 @@ from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.errors import InputError
 from querier.evaluation.averages import LABELS, labels_of
+from querier.evaluation.cold_start import EMPTY, ColdStart, Curves
 from querier.evaluation.dependence import generated_dependence
 from querier.evaluation.metrics import REPLY_METRICS, reply_scores
 from querier.evaluation.probe import Represent, querier_probes
-from querier.evaluation.results import Record, Result, gain_over, score_names, summarise
+from querier.evaluation.results import Record, Result, score_names, summarise
 from querier.evaluation.scoring import Key, Model, Reads, Scorer
-from querier.evaluation.statistics import Value, estimate
-from querier.evaluation.swap import SwapKind, SwapPair, Swaps, SwapSet, names_querier, outcomes
-from querier.types import Dialogue, Scored, Split
+from querier.evaluation.swap import SwapKind, Swaps, SwapSet, outcomes
+from querier.evaluation.swap_scores import SWAPPED, SwapScores, add_unnamed, per_token
+from querier.types import Dialogue, Split
 
-TIE = 1e-5  # nats per token: less than this is the arithmetic of another batch, not the querier
-COLD = (0, 1, 2, 4, 8, 16)
-SWAPPED = tuple(f"swap_accuracy_{kind.name.lower()}" for kind in SwapKind)
-UNNAMED = "swap_accuracy_cluster_unnamed"  # over the dialogues alone whose reply does not name the querier
 FIRST = ("nll_per_token", "nll_per_byte", "nll_swapped", "nll_swapped_own", "nll_empty", *SWAPPED)
-EMPTY = np.zeros(0, dtype=np.int64)
 
 ReplyMetric = Callable[[Dialogue, str], float]
 """Scores a generated reply to a dialogue."""
@@ -100,40 +96,49 @@ class _Evaluation:
         blind = not requests.config.prompt.name_querier
         reads = Reads(reads.history, reads.name and not blind)
         self.scorer = Scorer(model, requests, reads, options.progress, chunk=2 * config.batch_size)
+        self.scores = SwapScores(self.scorer)
         self.swaps = Swaps(requests, prepared, config.seed)
         rows = self.corpus.rows_in(Split[config.split.upper()])
         self.all_rows = sample_rows(rows, self.corpus.querier, config.limit, np.random.default_rng([config.seed, 100]))
         self.history = {int(row): requests.history_rows(int(row)) for row in self.all_rows}
         self.matched = {row: self.scorer.key(row, items) for row, items in self.history.items()}
         self.empty = {row: self.scorer.key(row, EMPTY) for row in self.history}
+        self.excluded: dict[str, dict[str, int]] = {}
 
     def result(self) -> Result:
         unseen = self.corpus.unseen[self.corpus.querier[self.all_rows]]
         # Of the true history, so that the permuted control is judged on the same dialogues as any other run.
         bare = np.array([not len(self.requests.histories.of(int(row), 1)) for row in self.all_rows], dtype=bool)
         rows = self.all_rows[~(unseen & bare)]  # an unseen querier's first words count under cold start only
+        if first := int((unseen & bare).sum()):
+            self.excluded["main"] = {"unseen querier without history": first}
         kinds = [kind for kind in SwapKind if kind.name.lower() in self.config.swaps]
         sets = {kind: self.swaps.pairs(kind, rows, self.config.draws) for kind in kinds}
         keys = [self.matched[row] for row in rows.tolist()] + [self.empty[row] for row in rows.tolist()]
-        keys += [key for found in sets.values() for pair in found.pairs for key in self._keys(pair)]
+        keys += [key for found in sets.values() for pair in found.pairs for key in self.scores.keys(pair)]
         self.scorer.add(keys)
         records = {row: self._record(row) for row in rows.tolist()}
         for kind, found in sets.items():
             self._add_swaps(records, kind, found)
+            self.excluded[kind.name.lower()] = dict(found.excluded)
         add_unnamed(list(records.values()))
         self._add_replies(records)
         if self.options.dependence:
             self._add_dependence(records)
         generator = np.random.default_rng([self.config.seed, 101])
         table = list(records.values())
-        left_out = {name for kind in SwapKind if kind not in kinds for name in columns(kind)}
+        left_out = {name for kind in SwapKind if kind not in kinds for name in self.scores.of(kind)}
         names = [name for name in dict.fromkeys([*FIRST, *score_names(table)]) if name not in left_out]
+        curves: Curves = {}
+        if self.options.cold_start:
+            curves, excluded = ColdStart(self.scorer, self.swaps, self.history, self.config).curves()
+            self.excluded |= excluded
         return Result(
             metrics=summarise(table, self.config.bootstrap, generator, names),
             counts=self._counts(table),
-            excluded=self._excluded(sets, int((unseen & bare).sum())),
+            excluded=self.excluded,
             settings=settings_of(self.config),
-            cold_start=self._cold_start() if self.options.cold_start else {},
+            cold_start=curves,
             rows=table,
             pairs={kind.name.lower(): found.pairs for kind, found in sets.items()},
         )
@@ -142,6 +147,7 @@ class _Evaluation:
         dialogue = self.corpus.dialogue(row)
         keys = self.matched[row], self.empty[row]
         matched, empty = (self.scorer[key] for key in keys)
+        size = matched or empty  # of the reply, which is the same under both
         reasons = [self.scorer.reasons[key] for key in keys if key in self.scorer.reasons]
         return {
             "id": dialogue.id,
@@ -151,8 +157,8 @@ class _Evaluation:
             "history": len(self.history[row]),
             "gold": dialogue.reply,
             "reply": None,
-            "tokens": matched.tokens if matched else 0,
-            "bytes": matched.bytes if matched else 0,
+            "tokens": size.tokens if size else 0,
+            "bytes": size.bytes if size else 0,
             "scores": {
                 "nll_per_token": per_token(matched),
                 "nll_per_byte": -matched.log_prob / max(1, matched.bytes) if matched else None,
@@ -161,20 +167,8 @@ class _Evaluation:
             "error": None if matched and empty else next(iter(reasons), "the reply could not be scored"),
         }
 
-    def _keys(self, pair: SwapPair) -> tuple[Key, Key]:
-        return self.scorer.key(pair.row, pair.own), self.scorer.key(pair.row, pair.other, pair.querier)
-
-    def _outcome(self, pair: SwapPair) -> float | None:
-        own, other = (per_token(self.scorer[key]) for key in self._keys(pair))
-        return None if own is None or other is None else wins(own, other)
-
     def _add_swaps(self, records: dict[int, Record], kind: SwapKind, found: SwapSet) -> None:
-        found_by: tuple[Callable[[SwapPair], float | None], ...] = (
-            self._outcome,
-            lambda pair: per_token(self.scorer[self._keys(pair)[1]]),
-            lambda pair: per_token(self.scorer[self._keys(pair)[0]]),
-        )
-        for name, outcome in zip(columns(kind), found_by, strict=False):  # which may have the first alone
+        for name, outcome in self.scores.of(kind).items():
             for row, value in outcomes(found.pairs, outcome).items():
                 records[row]["scores"][name] = value
                 if value is None:
@@ -193,7 +187,8 @@ class _Evaluation:
             )
 
     def _add_dependence(self, records: dict[int, Record]) -> None:
-        found = generated_dependence(self.scorer, self.swaps, records, self.config)
+        found, excluded = generated_dependence(self.scorer, self.swaps, records, self.config)
+        self.excluded |= excluded
         if self.options.represent is not None:
             known = np.array([row for row, record in records.items() if not record["unseen"]], dtype=np.int64)
             found |= querier_probes(self.options.represent, self.requests, known, self.config.seed)
@@ -247,47 +242,6 @@ class _Evaluation:
             chosen += sample_rows(group, self.corpus.querier, self.config.generate, generator).tolist()
         return chosen
 
-    def _cold_start(self) -> dict[str, dict[str, dict[str, Value]]]:
-        """At each number of items: likelihood, gain over none on the same dialogues, and the swap within a cluster."""
-        curves: dict[str, dict[str, dict[str, Value]]] = {}
-        generator = np.random.default_rng([self.config.seed, 103])
-        unseen = self.corpus.unseen[self.corpus.querier[self.all_rows]]
-        for group, chosen in (("seen", self.all_rows[~unseen]), ("unseen", self.all_rows[unseen])):
-            for items in (*COLD, None) if len(chosen) else ():
-                least = 1 if items is None else items
-                rows = [row for row in chosen.tolist() if len(self.history[row]) >= least]
-                curves.setdefault(group, {})["all" if items is None else str(items)] = self._point(
-                    rows, items, generator
-                )
-        return curves
-
-    def _point(self, rows: list[int], items: int | None, generator: np.random.Generator) -> dict[str, Value]:
-        keys = {row: self.scorer.key(row, self.history[row][:items]) for row in rows}
-        found = SwapSet() if items == 0 else self.swaps.pairs(SwapKind.CLUSTER, rows, 1, items)
-        pairs = [key for pair in found.pairs for key in self._keys(pair)]
-        self.scorer.add([*keys.values(), *(self.empty[row] for row in rows), *pairs], "cold start")
-        scored = [self.scorer[keys[row]] for row in rows]
-        now = [per_token(one) for one in scored]
-        before = [per_token(self.scorer[self.empty[row]]) for row in rows]
-        gain = [gain_over(without, matched) for without, matched in zip(before, now, strict=True)]
-        tokens = [one.tokens if one else 1 for one in scored]
-        swapped = outcomes(found.pairs, self._outcome)
-        return {
-            "nll_per_token": self._value(rows, now, generator, tokens),
-            "gain": self._value(rows, gain, generator, tokens),
-            "swap_accuracy_cluster": self._value(list(swapped), list(swapped.values()), generator),
-        }
-
-    def _value(
-        self,
-        rows: list[int],
-        values: list[float | None],
-        generator: np.random.Generator,
-        weights: list[int] | None = None,
-    ) -> Value:
-        querier = self.corpus.querier[np.array(rows, dtype=np.int64)]
-        return estimate(values, querier, self.config.bootstrap, generator, weights)
-
     def _counts(self, table: list[Record]) -> dict[str, int]:
         unseen = {row["querier"] for row in table if row["unseen"]}
         return {
@@ -297,28 +251,6 @@ class _Evaluation:
             "queriers": len({row["querier"] for row in table}),
             "queriers_unseen": len(unseen),
         }
-
-    def _excluded(self, sets: Mapping[SwapKind, SwapSet], first: int) -> dict[str, dict[str, int]]:
-        excluded = {kind.name.lower(): dict(found.excluded) for kind, found in sets.items()}
-        return {"main": {"unseen querier without history": first} if first else {}, **excluded}
-
-
-def add_unnamed(records: Sequence[Record]) -> None:
-    """The swap within a cluster once more over replies without the querier's name, where some have it.
-
-    A name is the easiest cue: a decoder that reads who asks knows it without knowing anything of the querier.
-    """
-    named = [names_querier(record["gold"], record["querier"]) for record in records]
-    for record, calls in zip(records, named, strict=True):
-        scores = record["scores"]
-        if any(named) and not calls and SWAPPED[SwapKind.CLUSTER.value] in scores:
-            scores[UNNAMED] = scores[SWAPPED[SwapKind.CLUSTER.value]]
-
-
-def columns(kind: SwapKind) -> tuple[str, ...]:
-    """The metrics of a swap; that within a cluster has the likelihoods besides, of the other and the true querier."""
-    likelihoods = ("nll_swapped", "nll_swapped_own") if kind is SwapKind.CLUSTER else ()
-    return (f"swap_accuracy_{kind.name.lower()}", *likelihoods)
 
 
 def settings_of(config: EvaluationConfig) -> dict[str, object]:
@@ -378,16 +310,6 @@ def check_split(corpus: Corpus, split: str) -> None:
     if len(learnt):
         name = corpus.queriers[corpus.querier[learnt[0]]]
         raise InputError(f"leak: {name!r} counts as unseen but has {len(learnt)} dialogues in the training pool")
-
-
-def per_token(scored: Scored | None) -> float | None:
-    """Negative log-likelihood per token, nats."""
-    return None if scored is None else -scored.log_prob / scored.tokens
-
-
-def wins(own: float, other: float) -> float:
-    """1 where the true querier's likelihood is the better one, ½ for a tie."""
-    return 0.5 if abs(own - other) <= TIE else float(own < other)
 
 
 def _number(value: float) -> float | None:

@@ -10,7 +10,7 @@ against others: it has learned nothing of any querier, so that whatever it wins 
 history, who answered, or a leak. Two permuted histories would win half of the time whatever was wrong.
 
 What is read of the pool is on both sides what is read for the true querier, so it holds no dialogue of theirs but may
-hold one of the other's.
+hold one of the other's: swaps of a method that shows them are no measure of what is personal.
 """
 
 from __future__ import annotations

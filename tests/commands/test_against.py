@@ -86,6 +86,24 @@ def test_differences_are_those_of_the_examples(place: Path, capsys: pytest.Captu
     assert "nll_per_token" in shown
 
 
+def test_what_failed_on_one_side_is_in_neither_column(place: Path) -> None:
+    assert against() == 0
+    path = place / "outputs" / "run" / "examples.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["scores"]["nll_per_token"] = None
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert against() == 0
+    read = found(place)
+    for name in ("nll_per_token", "gain"):
+        assert read["differences"][name]["n_failed"] == 1
+        known = read["values"][name]
+        assert known["a"] - known["b"] == pytest.approx(read["differences"][name]["value"])
+    b = examples(place, "plain")
+    weights = [b[row["id"]]["tokens"] for row in rows[1:]]
+    rest = np.average([b[row["id"]]["scores"]["nll_per_token"] for row in rows[1:]], weights=weights)
+    assert read["values"]["nll_per_token"]["b"] == pytest.approx(rest)
+
+
 def test_what_is_tested_is_not_tested_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert against() == 0
     first = found(place)

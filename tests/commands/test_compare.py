@@ -123,6 +123,29 @@ def test_dependence_of_what_is_generated_is_compared_in_pairs(tmp_path: Path) ->
     assert [(one, one.stat().st_mtime_ns) for one in runs] == before
 
 
+def test_each_question_has_a_folder_and_what_older_code_tested_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["compare", "methods=[zero_shot,rpg]", "seeds=[0]", "evaluation.generate=0", *words(tmp_path)]
+    for question in (["baseline=zero_shot"], ["baseline=rpg"], ["baseline=rpg", "evaluation.bootstrap=300"]):
+        assert main([*given, *question]) == 0
+    paths = list((tmp_path / "outputs" / "compare").glob("*/results.json"))
+    found = [json.loads(path.read_text()) for path in paths]
+    assert sorted(one["baseline"] for one in found) == ["rpg", "rpg", "zero_shot"]
+    assert "states of the code" not in capsys.readouterr().err
+    (one,) = (tmp_path / "outputs").glob("rpg-*/results.json")
+    read = json.loads(one.read_text())
+    read["origin"]["git"] = "0123abc"
+    one.write_text(json.dumps(read))
+    assert main([*given, "name=again"]) == 0
+    said = capsys.readouterr().err
+    assert "tested by different states of the code" in said
+    assert f"0123abc: rpg ({one.parent.name})" in said
+    again = json.loads((tmp_path / "outputs" / "compare" / "again" / "results.json").read_text())
+    assert again["tested"]["rpg"][0].endswith("0123abc")
+    assert again["tested"]["zero_shot"] == found[0]["tested"]["zero_shot"] != again["tested"]["rpg"]
+
+
 def test_a_table_shows_what_failed_and_ends_with_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["compare", "methods=[zero_shot]", "seeds=[0]", "name=failed", "evaluation.generate=0", *words(tmp_path)]
     assert main(given) == 0

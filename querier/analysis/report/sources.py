@@ -196,6 +196,9 @@ def read_comparison(folder: Path) -> Comparison:
             first = Run(folder.parent.parent / (found.get("runs", {}).get(method) or [method])[0])
             rows = next(iter(examples.get(method, {}).values()), [])
             results = {"settings": found.get("settings") or {}, "seeds": found.get("seeds") or []}
+            first_excluded = ((found.get("excluded") or {}).get(method) or [None])[0]  # in each seed the same dialogues
+            if first_excluded is not None:
+                results["excluded"] = first_excluded
             entries.append(
                 Entry(method, folder.name, numbers(values), results, {}, first.card(), read_curves(first), rows)
             )

@@ -137,12 +137,20 @@ def test_training_curves_have_one_figure_for_each_column(output: Path) -> None:
 
 def test_exclusions_by_reason(output: Path) -> None:
     write_run(output / "a")
-    write_run(output / "b", excluded={"main": {"unseen querier without history": 2}, "cluster": {}})
+    parts = {"main": {"unseen querier without history": 2}, "cluster": {}, "cold start, seen, 4": {"too short": 3}}
+    write_run(output / "b", excluded=parts)
     rows = [
         [text(cell) for cell in row] for row in section(page_of(["a", "b"], output), "excluded").xpath(".//tbody/tr")
     ]
     assert ["swap, cluster", "nobody to swap with", "5", "0"] in rows
     assert ["all numbers", "unseen querier without history", "0", "2"] in rows
+    assert ["cold start, seen, 4", "too short", "0", "3"] in rows
+    write_comparison(output / "compare" / "small")
+    part = section(page_of(["compare/small"], output), "excluded")
+    assert ["swap, cluster", "nobody to swap with", "0", "5", "0"] in [
+        [text(cell) for cell in row] for row in part.xpath(".//tbody/tr")
+    ]
+    assert "ft" in text(part.xpath(".//p")[0])  # of which nothing is known
 
 
 WICKED = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\" \u2028 {{ 7 * 7 }}"

@@ -137,7 +137,7 @@ def test_what_the_permuted_control_keeps_is_not_personal_and_is_subtracted() -> 
         "querier": [likelihoods(2.4, 0.9, 3)],
         "querier+permuted_control": [likelihoods(2.8, 0.5, 4)],
     }
-    found = compare(runs, "ft", 300)
+    found = compare(runs, "ft", 300, blind=["querier+name_blind"])
     assert found.methods["querier+name_blind"]["gain"].value == pytest.approx(0.5, abs=0.01)
     assert found.differences["querier+name_blind"]["gain"].value.value == pytest.approx(0.5, abs=0.01)
     (control,) = found.controls
@@ -152,6 +152,8 @@ def test_what_the_permuted_control_keeps_is_not_personal_and_is_subtracted() -> 
     assert controlled == "querier"
     assert "gain" in left
     assert "swap_accuracy_cluster" not in left  # the row reads the name, and the control does not
+    _, left = compare(runs, "ft", 300, blind=list(runs)).controls[control]
+    assert "swap_accuracy_cluster" in left  # where no row reads it, whatever they are called
     leaks = likelihoods(2.8, 0.8, 4)
     for row in leaks:
         row["scores"]["swap_accuracy_random"] = row["scores"]["swap_accuracy_cluster"]

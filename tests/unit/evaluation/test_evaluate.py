@@ -13,7 +13,7 @@ from tiny_court import Blind, Reader, make_prepared, make_requests, render, styl
 from querier.config import EvaluationConfig
 from querier.data.requests import Reading, Request
 from querier.errors import InputError
-from querier.evaluation.evaluate import Options, add_unnamed, check_split, evaluate, sample_rows, wins
+from querier.evaluation.evaluate import Options, check_split, evaluate, sample_rows
 from querier.evaluation.metrics import embedding_similarity
 from querier.evaluation.results import Result, average_seeds, differences
 from querier.evaluation.scoring import Reads
@@ -69,25 +69,6 @@ def test_the_likelihoods_by_hand(prepared: Any) -> None:
     ]
     assert number(result, "nll_per_token_macro") == pytest.approx(np.mean(by_querier))
     assert len(by_querier) == len(corpus.queriers) == result.counts["queriers"]
-
-
-def test_replies_that_name_the_querier_are_set_apart() -> None:
-    """Of four dialogues one names who asks; the metric stands on the other three, and nowhere without a name."""
-    gold = {"a": "Yes, Ann.", "b": "Yes, Bob.", "c": "Yes.", "d": "Yes."}
-    records = [
-        {"gold": text, "querier": "Ann", "scores": {"swap_accuracy_cluster": value}}
-        for text, value in zip(gold.values(), (1.0, 0.0, 1.0, None), strict=True)
-    ]
-    del records[2]["scores"]["swap_accuracy_cluster"]  # it had no pair
-    add_unnamed(records)
-    assert [row["scores"].get("swap_accuracy_cluster_unnamed", "absent") for row in records] == [
-        "absent",
-        0.0,
-        "absent",
-        None,
-    ]
-    add_unnamed(others := [{**row, "scores": {"swap_accuracy_cluster": 1.0}} for row in records[1:]])
-    assert all(row["scores"] == {"swap_accuracy_cluster": 1.0} for row in others)
 
 
 def test_a_blind_model_ties_everywhere(prepared: Any) -> None:
@@ -240,10 +221,6 @@ def test_a_sample_is_spread_over_queriers(generator: np.random.Generator) -> Non
     assert sample_rows(np.array([3, 1]), querier, None, generator).tolist() == [1, 3]
 
 
-def test_ties_are_half() -> None:
-    assert [wins(1.0, 2.0), wins(2.0, 1.0), wins(1.0, 1.0), wins(1.0, 1.0 + 1e-7)] == [1.0, 0.0, 0.5, 0.5]
-
-
 # comparing runs
 
 
@@ -298,6 +275,21 @@ def test_hidden_failures_are_seen(prepared: Any) -> None:
     assert found.metrics["diversity"].n_failed > 0
     against = differences(result.rows, judge(Reader(), prepared).rows, 200, np.random.default_rng(0))
     assert against["nll_per_token"].n_failed == odd  # nor do they help in a comparison
+
+
+class LosesItsHistory(Reader):
+    """Answers and scores nothing that comes with a history, and everything without."""
+
+    def one(self, request: Request) -> Scored | None:
+        return None if len(request.history) else super().one(request)
+
+
+def test_what_is_known_without_a_history_stays_where_the_history_fails(prepared: Any) -> None:
+    result = judge(LosesItsHistory(), prepared)
+    bare = sum(row["history"] == 0 for row in result.rows)
+    empty, matched = result.metrics["nll_empty"], result.metrics["nll_per_token"]
+    assert (empty.n, empty.n_failed) == (len(result.rows), 0)
+    assert (matched.n, matched.n_failed) == (bare, len(result.rows) - bare)
 
 
 class Peeks(Reader):
