@@ -14,7 +14,8 @@ from querier.analysis.report.sources import Entry
 from querier.run import FINISHED
 
 APART = ("name", "output", "cache", "overwrite", "logger")  # of the configuration; say nothing about the model
-TESTED = ("split", "limit", "draws", "generate", "max_new_tokens", "temperature", "seed")
+TESTED = ("split", "limit", "draws", "generate", "max_new_tokens", "temperature", "repetition_penalty", "seed")
+BEFORE = {"temperature": 0.0, "repetition_penalty": 1.0}  # of results from before there were these settings
 FIRST = (
     "method",
     "seed",
@@ -73,7 +74,7 @@ def warnings(entries: Sequence[Entry]) -> list[str]:
     if len(data) > 1:
         told.append("The runs were tested on different data: their numbers are not comparable.")
     tested = [entry.results.get("settings") or {} for entry in entries]
-    other = [name for name in TESTED if len({repr(one.get(name)) for one in tested}) > 1]
+    other = [name for name in TESTED if len({repr(one.get(name, BEFORE.get(name))) for one in tested}) > 1]
     if other:
         told.append(f"The runs were tested under different settings ({', '.join(other)}): compare with care.")
     counted = {entry.name: [number.n_failed for number in entry.metrics.values()] for entry in entries}

@@ -231,6 +231,13 @@ def test_the_head_says_what_differs_and_what_may_not_be_compared(output: Path) -
     write_run(output / "c")
     write_run(output / "d")
     assert not section(page_of(["c", "d"], output), "runs").find_class("warning")
+    path = output / "d" / "results.json"
+    read = json.loads(path.read_text())
+    for penalty, warned in ((1.0, False), (1.2, True)):  # which c has nothing of, as results from before
+        read["settings"]["repetition_penalty"] = penalty
+        path.write_text(json.dumps(read))
+        said = [text(one) for one in section(page_of(["c", "d"], output), "runs").find_class("warning")]
+        assert any("(repetition_penalty)" in one for one in said) == bool(said) == warned
 
 
 def test_replies_of_one_dialogue_stand_side_by_side(output: Path) -> None:
