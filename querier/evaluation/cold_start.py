@@ -10,12 +10,11 @@ from querier.config import EvaluationConfig
 from querier.evaluation.results import WEIGHTS, gain_over
 from querier.evaluation.scoring import Scorer
 from querier.evaluation.statistics import Value, estimate
-from querier.evaluation.swap import SwapKind, Swaps, SwapSet, outcomes
+from querier.evaluation.swap import EMPTY, SwapKind, Swaps, SwapSet, outcomes
 from querier.evaluation.swap_scores import SwapScores, per_token
 
 ITEMS = (0, 1, 2, 4, 8, 16, None)  # None: all that a model reads
 DRAWN = 103  # marks the draws of the intervals
-EMPTY = np.zeros(0, dtype=np.int64)
 
 Curves = dict[str, dict[str, dict[str, Value]]]
 """By kind of querier, by number of items (`all` for as many as are read), by metric."""

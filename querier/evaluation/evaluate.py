@@ -17,13 +17,13 @@ from querier.data.records import Corpus
 from querier.data.requests import Requests
 from querier.errors import InputError
 from querier.evaluation.averages import LABELS, labels_of
-from querier.evaluation.cold_start import EMPTY, ColdStart, Curves
+from querier.evaluation.cold_start import ColdStart, Curves
 from querier.evaluation.dependence import generated_dependence
 from querier.evaluation.metrics import REPLY_METRICS, reply_scores
 from querier.evaluation.probe import Represent, querier_probes
 from querier.evaluation.results import Record, Result, score_names, summarise
 from querier.evaluation.scoring import Key, Model, Reads, Scorer
-from querier.evaluation.swap import SwapKind, Swaps, SwapSet, outcomes
+from querier.evaluation.swap import EMPTY, SwapKind, Swaps, SwapSet, outcomes
 from querier.evaluation.swap_scores import SWAPPED, SwapScores, add_unnamed, per_token
 from querier.types import Dialogue, Split
 
