@@ -7,7 +7,9 @@ this responder's newest first, so that the newest stay. Seen queriers are swappe
 The pairs of a dialogue depend on the seed, the swap, the dialogue, and the clusters and contrast users of the
 preparation alone: methods that share one are judged on the same pairs. So is the permuted control, true histories
 against others: it has learned nothing of any querier, so that whatever it wins by is not personal, but the age of a
-history, who answered, or a leak. Two permuted histories would win half of the time whatever was wrong.
+history, who answered, or a leak. Two permuted histories would win half of the time whatever was wrong. A decoder that
+reads items as text may have learned from anybody's to follow them, and then wins by the person all the same: there the
+control's replies and likelihoods, which are of permuted histories, say what is not personal.
 
 What is read of the pool is on both sides what is read for the true querier, so it holds no dialogue of theirs but may
 hold one of the other's: swaps of a method that shows them are no measure of what is personal.
