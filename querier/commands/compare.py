@@ -274,7 +274,8 @@ def say_controls(found: Comparison) -> None:
     for name in found.leaking:
         log.warning(
             "%s reads other queriers' histories and tells queriers apart all the same: the interval of one of its swap "
-            "accuracies leaves one half out, so what such swaps show is not all personal",
+            "accuracies leaves one half out, so what such swaps show is not all personal, or items read as text are "
+            "followed whoever's they are",
             name,
         )
 

@@ -76,7 +76,10 @@ class Comparison:
 
     @property
     def leaking(self) -> list[str]:
-        """Controls that tell queriers apart all the same: the interval of a swap accuracy leaves one half out."""
+        """Controls that tell queriers apart all the same: the interval of a swap accuracy leaves one half out.
+
+        Of what reads items as text that is no proof of a leak (evaluation/swap.py).
+        """
         controls = [name for name in self.methods if CONTROL in name.split("+")]
         return [name for name in controls if any(_finds(self.methods[name].get(metric)) for metric in SWAPS)]
 
