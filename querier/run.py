@@ -109,6 +109,14 @@ class Run:
             raise InputError(f"{path} is not readable JSON ({error}); remove the folder and run again") from error
         return card
 
+    @property
+    def cache(self) -> Path | None:
+        """The cache that the run reads, wherever the command was called from; None for a run that has not begun."""
+        card = self.card()
+        if prepared := card.get("prepared"):
+            return Path(prepared).parents[1]
+        return Path(card.get("cache") or card["config"]["cache"]) if "config" in card else None
+
     def config(self) -> Config:
         """The configuration that the run was made with."""
         config: Config = from_plain(Config, self.card()["config"])
@@ -201,7 +209,11 @@ def open_run(config: Config, data_digest: str) -> Run:
         shutil.rmtree(run.folder)
     card, digest = run.card(), run_digest(config, data_digest)
     begun = card.get("begun", time.strftime("%Y-%m-%dT%H:%M:%S"))
-    run.write(status=RUNNING, digest=digest, data_digest=data_digest, begun=begun, config=to_plain(config), **origin())
+    where = str(Path(config.cache).resolve())
+    plain = to_plain(config)
+    run.write(
+        status=RUNNING, digest=digest, data_digest=data_digest, begun=begun, cache=where, config=plain, **origin()
+    )
     return run
 
 
@@ -221,7 +233,7 @@ def find_run(name: str, output: str) -> Run:
     finished = [run for run in runs if run.finished]
     if not finished:
         raise InputError(f"no finished run under {output}; `querier fit` makes one, run=<folder> names one elsewhere")
-    return max(finished, key=lambda run: (run.folder / CARD).stat().st_mtime)
+    return max(finished, key=lambda run: (run.card().get("ended", ""), (run.folder / CARD).stat().st_mtime))
 
 
 def write_json(path: Path, value: Any) -> None:

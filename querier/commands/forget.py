@@ -28,13 +28,16 @@ def run(options: ForgetOptions) -> None:
         raise InputError("querier is empty; give the name of who is to be forgotten: querier=ann")
     named = find_run(options.run, options.output)
     caches, runs = found_runs(named, Path(options.output))
+    for cache in caches:
+        if not cache.is_dir():
+            log.warning("not searched: the cache %s is not there; forget again where it is, if it was moved", cache)
     bases = [path.parent for cache in caches if trained_on(cache, options.querier) for path in base_cards(cache)]
     known = known_queriers(caches)
     saw = [one for one in runs if saw_querier(one, options.querier)]
     done = forget(options.querier, caches)
     files = [one.examples_of(split) for one in runs for split in ("validation", "test")]
     files += [path for one in runs for path in sorted(one.folder.glob("judged_*.jsonl"))]
-    files += sorted(Path(options.output).rglob("compare/*/examples.jsonl"))
+    files += sorted(Path(options.output).rglob("compare/**/examples.jsonl"))
     examples = sum(drop_examples(path, options.querier) for path in files)
     for one in saw:
         one.write(forgotten_after_training=int(one.card().get("forgotten_after_training", 0)) + 1)
@@ -53,7 +56,7 @@ def found_runs(named: Run, output: Path) -> tuple[list[Path], list[Run]]:
     """The caches that the runs at any depth under a folder use, and these runs; the named one is among them."""
     runs = [named] + [Run(path.parent) for path in sorted(output.rglob(CARD))]
     runs = list({one.folder.resolve(): one for one in runs}.values())
-    folders = [Path(one.card()["config"]["cache"]) for one in runs if "config" in one.card()]
+    folders = [folder for one in runs if (folder := one.cache) is not None]
     caches = list({folder.resolve(): folder for folder in folders}.values())
     return caches, [one for one in runs if not inside(one.folder, caches)]
 
@@ -117,7 +120,9 @@ def say_left(runs: Sequence[Run], caches: Sequence[Path], output: Path) -> None:
             log.info("not searched: %s; it holds refused lines as they were read: remove the querier's there", path)
     for path in sorted(output.rglob("report_*.html")):
         log.info("not searched: %s; it shows texts of queriers as they were: write it again or remove it", path)
-    for folder in (cache / "llm" for cache in caches):
+    answers = [cache / "llm" for cache in caches]
+    answers += [Path(one.config().llm.cache) for one in runs if "config" in one.card()]
+    for folder in {folder.resolve(): folder for folder in answers}.values():
         if folder.is_dir():
             log.info("not searched: %s; it holds answers of an LLM, which may tell of the querier: remove it", folder)
 
@@ -128,12 +133,12 @@ def saw_querier(one: Run, querier: str) -> bool:
     An unfinished run names only the digest of its corpus; where no corpus of its cache has that (as after somebody
     else was forgotten), any of them counts.
     """
-    card = one.card()
+    card, cache = one.card(), one.cache
     if folder := card.get("prepared"):
         return in_pool(Path(folder) / "corpus", querier)
-    if "config" not in card:
+    if cache is None:
         return False
-    folders = sorted(Path(card["config"]["cache"], "prepared").glob("*/corpus"))
+    folders = sorted((cache / "prepared").glob("*/corpus"))
     own = [folder for folder in folders if Corpus.load(folder).digest == card.get("data_digest")]
     return any(in_pool(folder, querier) for folder in own or folders)
 
@@ -150,8 +155,9 @@ def drop_examples(path: Path, querier: str) -> int:
     """Remove the examples of a querier from a file of them; returns how many there were."""
     if not path.is_file():
         return 0
-    lines = path.read_text(encoding="utf-8").splitlines()
+    with path.open(encoding="utf-8") as file:
+        lines = list(file)  # splitlines() would also break at signs that a text may hold, such as U+2028
     kept = [line for line in lines if json.loads(line).get("querier") != querier]
     if len(kept) < len(lines):
-        write_atomic(path, "".join(f"{line}\n" for line in kept))
+        write_atomic(path, "".join(kept))
     return len(lines) - len(kept)

@@ -55,18 +55,38 @@ def test_runs_at_any_depth_and_what_is_left_to_do_are_named(work: Path, capsys: 
     shutil.copytree(outputs / "run", outputs / "sweep" / "other")
     (outputs / "log.refused.jsonl").write_text("{}\n")
     (outputs / "sweep" / "other" / "examples.jsonl").write_text('{"querier": "querier 1"}\n{"querier": "querier 2"}\n')
-    compared = outputs / "compare" / "table" / "examples.jsonl"
-    compared.parent.mkdir(parents=True)
-    compared.write_text('{"method": "ft", "querier": "querier 1"}\n{"method": "ft", "querier": "querier 2"}\n')
+    left = '{"method": "ft", "querier": "querier 2", "query": "one\u2028two\u0085three"}\n'
+    compared = [outputs / "compare" / name / "examples.jsonl" for name in ("table", "monday/table")]
+    for path in compared:
+        path.parent.mkdir(parents=True)
+        path.write_text('{"method": "ft", "querier": "querier 1"}\n' + left)
     assert main(["forget", "run=run", "querier=querier 1"]) == 0
     shown = " ".join(capsys.readouterr().err.split())
     for folder in ("run", "sweep/other"):  # a slow run has a last checkpoint too
         assert re.search(rf"not unlearned: outputs/{folder} \(checkpoints/best.ckpt,( \S+,)? model\)", shown)
-    assert compared.read_text() == '{"method": "ft", "querier": "querier 2"}\n'
+    assert [path.read_text() for path in compared] == [left, left]
     assert "not unlearned: the base" in shown
     assert "outputs/log.refused.jsonl" in shown
     assert "remove them there too" in shown
     assert (outputs / "sweep" / "other" / "examples.jsonl").read_text() == '{"querier": "querier 2"}\n'
+
+
+def test_it_works_from_any_folder(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = work / "outputs" / "run" / "run.json"
+    card.write_text(card.read_text().replace(f'"cache": "{work / "cache"}"', '"cache": "cache"'))
+    (work / "elsewhere").mkdir()
+    monkeypatch.chdir(work / "elsewhere")
+    assert main(["forget", f"output={work / 'outputs'}", "querier=querier 1"]) == 0
+    assert re.search(r"removed [1-9]\d* dialogues from", capsys.readouterr().err)
+    assert Responder.load(work / "outputs" / "run").history_of("querier 1") == []
+
+
+def test_a_cache_that_is_gone_is_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(work / "cache")
+    assert main(["forget", "run=run", "querier=querier 1"]) == 0
+    assert f"not searched: the cache {work / 'cache'} is not there" in capsys.readouterr().err
 
 
 def test_the_cache_of_every_run_is_covered(work: Path) -> None:

@@ -114,6 +114,19 @@ def test_a_run_is_found_by_name_by_folder_and_as_the_newest(tmp_path: Path) -> N
     assert find_run("", str(tmp_path)) == find_run("a", str(tmp_path)) == find_run(str(run.folder), "nowhere")
     with pytest.raises(InputError, match=r"no run 'b'.*there: a"):
         find_run("b", str(tmp_path))
+    for name, ended in (("new", "2026-02-01T00:00:00"), ("old", "2026-01-01T00:00:00")):
+        open_run(config(tmp_path, name=name), "d").write(status=FINISHED, ended=ended)
+    assert find_run("", str(tmp_path)).folder.name == "new"  # whenever something was last noted on the other's card
+
+
+def test_the_cache_of_a_run_is_known_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = open_run(config(tmp_path, name="a", cache="outputs/cache"), "d")
+    assert Run(tmp_path / "none").cache is None
+    monkeypatch.chdir("/")
+    assert run.cache == tmp_path / "outputs" / "cache"
+    run.write(prepared=str(tmp_path / "moved" / "prepared" / "0123"))
+    assert run.cache == tmp_path / "moved"
 
 
 def test_an_unreadable_card_is_said(tmp_path: Path) -> None:

@@ -186,6 +186,8 @@ def read_comparison(folder: Path) -> Comparison:
         InputError: A file cannot be read.
     """
     found = read_json(folder / RESULTS)
+    # A comparison of the name `monday/first` lies as deep as that; its runs lie beside the folder `compare`.
+    output = next((above.parent for above in folder.absolute().parents if above.name == "compare"), folder.parent)
     examples: dict[str, dict[int, list[dict[str, Any]]]] = {}
     if (folder / EXAMPLES).is_file():
         for row in _lines(folder / EXAMPLES):
@@ -193,7 +195,7 @@ def read_comparison(folder: Path) -> Comparison:
     try:
         entries = []
         for method, values in found["methods"].items():
-            first = Run(folder.parent.parent / (found.get("runs", {}).get(method) or [method])[0])
+            first = Run(output / (found.get("runs", {}).get(method) or [method])[0])
             rows = next(iter(examples.get(method, {}).values()), [])
             results = {"settings": found.get("settings") or {}, "seeds": found.get("seeds") or []}
             first_excluded = ((found.get("excluded") or {}).get(method) or [None])[0]  # in each seed the same dialogues

@@ -91,10 +91,12 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
     """
     labels: dict[str, dict[str, str]] = {}
     try:
-        lines: Sequence[str] = path.read_text(encoding="utf-8").splitlines()
+        lines: Sequence[str] = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise InputError(f"labels={path}: cannot be read ({error}); give a file of JSON objects, one a line") from error
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             record: dict[str, Any] = json.loads(line)
             name = record.pop("querier")
