@@ -43,7 +43,7 @@ from querier.evaluation.results import Record, differences, summarise, was_asked
 from querier.evaluation.scoring import Scorer
 from querier.evaluation.statistics import Value
 from querier.evaluation.swap import Swaps
-from querier.files import write_atomic
+from querier.files import check_place, write_atomic
 from querier.llm import Llm
 from querier.llm_config import LlmConfig
 from querier.responder import Responder
@@ -91,6 +91,7 @@ def run(options: TestOptions) -> None:
     options = replace(options, evaluation=own_settings(a, options.evaluation))
     config = options.evaluation
     check_comparable(a, b, config)
+    check_place(a.folder)
     with Progress() as progress:
         pair = Pair(a, b, *(with_gain(scored_rows(one, config, progress)) for one in (a, b)))
         found = differences(pair.rows_a, pair.rows_b, config.bootstrap, np.random.default_rng([config.seed, PAIRED]))

@@ -32,7 +32,7 @@ from querier.evaluation.metrics import bert_score, embedding_similarity
 from querier.evaluation.results import Record, Result
 from querier.evaluation.scoring import Reads
 from querier.evaluation.tasks import label_reader, task_metrics, task_of
-from querier.files import write_atomic
+from querier.files import check_place, write_atomic
 from querier.models.encoder import encoder_folder
 from querier.responder import Responder
 from querier.run import Run, find_run, origin, write_json
@@ -112,7 +112,8 @@ def run(options: TestOptions) -> None:
     for reason, count in result.excluded.get("main", {}).items():
         log.info("left out: %d dialogues (%s)", count, reason)
     if result.cold_start:
-        log.info("the curves over the number of history items stand in results.json; `querier report` draws them")
+        curves = found.results_of(split)
+        log.info("the curves over the number of history items stand in %s; `querier report` draws them", curves)
     log.info("written to %s and %s", found.results_of(split), found.examples_of(split))
     if not options.allow_failed:
         refuse_failed(found, result.rows, split)
@@ -169,8 +170,14 @@ def _reads_as(encoder: EncoderConfig) -> tuple[Any, ...]:
 
 
 def own_settings(run: Run, given: EvaluationConfig) -> EvaluationConfig:
-    """What a command line says of the evaluation; what it is silent about is as the run was configured."""
+    """What a command line says of the evaluation; what it is silent about is as the run was configured.
+
+    Raises:
+        InputError: Settings that are given together, so that what is silent about what cannot be told.
+    """
     said = {word.split("=")[0].lstrip("+") for word in job_overrides() or []}
+    if "evaluation" in said:
+        raise InputError("give the settings of the evaluation one by one: evaluation.limit=100 evaluation.draws=1")
     own = run.config().evaluation
     names = {one.name for one in fields(EvaluationConfig) if f"evaluation.{one.name}" not in said}
     return replace(given, **{name: getattr(own, name) for name in names})
@@ -214,6 +221,7 @@ def run_test(
         parts: What is measured besides.
     """
     parts = parts or Parts()
+    check_place(run.folder)
     responder = Responder.load(run.folder)
     if responder.requests is None or responder.prepared is None:
         raise InputError(f"{run.folder} has no prepared corpus; run the same `querier fit` again")
@@ -246,9 +254,11 @@ def run_test(
         "model": model,
         "origin": origin(),
     }
-    write_json(run.results_of(config.split), found)
+    # The results come last and vouch for the examples: what is interrupted in between is tested anew.
+    run.results_of(config.split).unlink(missing_ok=True)
     lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in result.rows)
     write_atomic(run.examples_of(config.split), "".join(lines))
+    write_json(run.results_of(config.split), found)
     return result
 
 

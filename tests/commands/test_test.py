@@ -56,6 +56,23 @@ def test_what_is_not_said_is_as_the_run_was_configured_and_a_replacement_is_told
     assert "which was taken with evaluation.limit=9 evaluation.generate=4" in capsys.readouterr().err
 
 
+def test_settings_of_the_evaluation_are_given_one_by_one(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "run=run", "evaluation={limit:9}"]) == 2
+    assert "one by one: evaluation.limit=" in capsys.readouterr().err
+
+
+def test_results_do_not_outlive_what_they_vouch_for(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that ends while the examples are written leaves no older results that would pass for theirs."""
+    found = work / "outputs" / "run"
+    few = ["test", "run=run", "evaluation.generate=0", "evaluation.bootstrap=100"]
+    assert main([*few, "evaluation.limit=9"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("querier.commands.test.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main([*few, "evaluation.limit=4"]) == 130
+    assert len((found / "examples.jsonl").read_text().splitlines()) == 4
+    assert not (found / "results.json").exists()
+
+
 def test_what_is_cut_is_said_and_curves_are_not_lost_silently(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts = work / "outputs" / "run" / "model" / "parts.json"
     read = json.loads(parts.read_text())
