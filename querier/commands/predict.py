@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from querier.commands.options import PredictOptions
 from querier.commands.progress import Progress
 from querier.commands.replies import Question, answer, parse_object, question, read_lines
 from querier.errors import InputError
-from querier.files import write_atomic
+from querier.files import check_place, write_atomic
 from querier.responder import Responder
 from querier.run import find_run
 
@@ -33,7 +32,9 @@ def run(options: PredictOptions) -> None:
         raise InputError("into is empty; give the file to write: into=replies.jsonl")
     if into.exists() and not options.overwrite:
         raise InputError(f"{into} exists; give another file, or overwrite=true")
-    check_writable(into)
+    if into.is_dir():
+        raise InputError(f"into={into} is a folder; give a file in it: into={into / 'replies.jsonl'}")
+    check_place(into.parent)
     records, questions, refused = read_questions(options)
     responder = Responder.load(find_run(options.run, options.output).folder)
     with Progress() as progress:
@@ -68,20 +69,6 @@ def say_unknown(responder: Responder, questions: Sequence[Question]) -> None:
             shown,
             ", ..." if len(names) > 3 else "",
         )
-
-
-def check_writable(into: Path) -> None:
-    """Find out whether a file can be written before the work that goes into it; makes nothing.
-
-    Raises:
-        InputError: It is a folder, or lies where no file may be written.
-    """
-    if into.is_dir():
-        raise InputError(f"into={into} is a folder; give a file in it: into={into / 'replies.jsonl'}")
-    above = next(folder for folder in into.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        reason = "is not a folder" if not above.is_dir() else "may not be written to"
-        raise InputError(f"into={into} cannot be written: {above} {reason}; give a file in a folder of your own")
 
 
 def read_questions(

@@ -83,7 +83,7 @@ def parse_object(text: str) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        InputError: It is not JSON, or something else than an object.
+        InputError: It is not JSON, something else than an object, or holds what UTF-8 cannot.
     """
     try:
         value = json.loads(text)
@@ -91,6 +91,11 @@ def parse_object(text: str) -> dict[str, Any]:
         raise InputError(f"not JSON: {error.msg.lower()} at column {error.colno}; write one object a line") from error
     if not isinstance(value, dict):
         raise InputError(f"a JSON object in braces is wanted, got {type(value).__name__}")
+    try:  # JSON may escape what no file can hold
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise InputError(f"holds half of a surrogate pair, {half}; write the whole character") from error
     return value
 
 

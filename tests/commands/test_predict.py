@@ -49,6 +49,7 @@ def test_names_that_the_run_does_not_know_are_said(work: Path, capsys: pytest.Ca
         ('{"querier": "x"}', "queries.jsonl:2: field `query` is missing"),
         ('{"query": " "}', "queries.jsonl:2: field `query` is empty"),
         ('{"query": 3}', "queries.jsonl:2: field `query` must be a text, got 3"),
+        (r'{"query": "q", "note": "\ud83d"}', r"queries.jsonl:2: holds half of a surrogate pair, \ud83d"),
         ('{"query": "q", "history": "x"}', "field `history` must be a list"),
         ('{"query": "q", "history": [3]}', "item 1 of `history`: a history item is an object"),
         ('{"query": "q", "history": [["a", "b"], {"reply": "c"}]}', "item 2 of `history`: field `query` is missing"),
@@ -92,7 +93,8 @@ def test_an_existing_file_is_not_replaced_unasked(work: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("into", "message"), [("queries.jsonl/replies.jsonl", "is not a folder"), ("outputs", "outputs is a folder")]
+    ("into", "message"),
+    [("queries.jsonl/replies.jsonl", "cannot be written (Not a directory)"), ("outputs", "outputs is a folder")],
 )
 def test_where_nothing_can_be_written_is_found_before_the_work(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], into: str, message: str
