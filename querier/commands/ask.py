@@ -11,9 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from querier.choices import Kind, Profile
 from querier.commands.options import AskOptions
 from querier.commands.progress import Progress
 from querier.commands.replies import Pair, Question, answer, exchange, parse_object, read_lines
+from querier.commands.test import reads
+from querier.config import Config
 from querier.errors import InputError
 from querier.responder import Responder
 from querier.run import find_run
@@ -37,8 +40,7 @@ def run(options: AskOptions) -> None:
     asked = side_by_side(responder, options, given)
     with Progress(shown=False) as progress:
         replies = answer(responder, [one for _, one in asked], options, len(asked), progress)
-    most = responder.config.towers.history
-    read = [min(len(items_of(responder, one)), most) for _, one in asked]
+    read = [items_read(responder.config, len(items_of(responder, one))) for _, one in asked]
     rows = [(name, count, reply) for (name, _), count, reply in zip(asked, read, replies, strict=True)]
     Console().print(table(options.query, rows))
     if responder.is_far(options.query):
@@ -91,6 +93,14 @@ def nearest(name: str, known: Sequence[str]) -> str:
 def known_queriers(responder: Responder) -> list[str]:
     """The queriers of the corpus that the run was prepared on."""
     return [] if responder.prepared is None else list(responder.prepared.corpus.queriers)
+
+
+def items_read(config: Config, known: int) -> int:
+    """How many of the known items of a history a method reads, as vectors, counts or text."""
+    if not reads(config).history:
+        return 0
+    as_text_alone = config.conditioning.kind is Kind.none and config.prompt.profile is Profile.none
+    return min(known, config.prompt.items if as_text_alone else config.towers.history)
 
 
 def items_of(responder: Responder, one: Question) -> Sequence[object]:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from querier.cli import main
+from querier.commands.ask import items_read
+from querier.commands.compose import compose
 from querier.data.requests import outside_request
 from querier.module import QuerierModule
 
@@ -19,6 +21,15 @@ def test_queriers_stand_side_by_side(work: Path, capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "querier 1" in shown
     assert "querier 2" in shown
+
+
+@pytest.mark.parametrize(
+    ("method", "read"),
+    [("ft", 0), ("few_shot", 0), ("qar", 0), ("rag", 4), ("qcg", 100), ("dep", 8), ("querier", 32)],
+)
+def test_the_items_of_a_history_that_a_method_reads_are_counted(method: str, read: int) -> None:
+    config = compose("fit", [f"method={method}"])
+    assert [items_read(config, known) for known in (100, 3, 0)] == [read, min(read, 3), 0]
 
 
 def test_somebody_new_comes_with_a_file(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
