@@ -70,8 +70,9 @@ def run(options: DemoOptions) -> None:
     folder = Path(config.output) / "demo"
     if folder.exists() and any(folder.iterdir()) and not (folder / CACHE).is_dir():
         raise InputError(f"{folder} holds files that no demo left; nothing was removed: give another output=")
-    shutil.rmtree(folder, ignore_errors=True)
     config = replace(config, output=str(folder), cache=str(folder / CACHE))
+    configs = equally_long({name: [method_config(name, config)] for name in options.methods})
+    shutil.rmtree(folder, ignore_errors=True)
     seconds = {}
     with said_once(), Progress(config.trainer.enable_progress_bar is not False) as progress:
         begun = time.monotonic()
@@ -83,7 +84,6 @@ def run(options: DemoOptions) -> None:
         seconds["base"] = time.monotonic() - begun
         begun = time.monotonic()
         fitted = {}
-        configs = equally_long({name: [method_config(name, config)] for name in options.methods})
         for name, (own,) in configs.items():
             log.info("training %s", name)
             fitted[name] = run_fit(own, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,10 @@ class DemoOptions(RunOptions):
 
     methods: list[str] = field(default_factory=lambda: ["ft", "querier"])
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_named_once("methods", self.methods)
+
 
 @dataclass
 class CompareOptions(RunOptions):
@@ -73,9 +78,8 @@ class CompareOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, values in (("methods", self.methods), ("seeds", self.seeds)):
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"{name} must name one or more, each once, got {values}; e.g. 'methods=[ft,querier]'")
+        _check_named_once("methods", self.methods)
+        _check_named_once("seeds", self.seeds)
         if self.baseline and self.baseline not in self.methods:
             raise InputError(f"baseline={self.baseline} is not among the methods {', '.join(self.methods)}")
 
@@ -264,6 +268,11 @@ class ReportOptions:
             raise InputError(f"labels={self.labels} colours maps, and there are none; add maps=true")
         if self.into and not self.into.endswith(".html"):
             raise InputError(f"into={self.into} must end in .html; a report is one HTML page")
+
+
+def _check_named_once(name: str, values: Sequence[object]) -> None:
+    if not values or len(set(values)) < len(values):
+        raise InputError(f"{name} must name one or more, each once, got {values}; e.g. 'methods=[ft,querier]'")
 
 
 OPTIONS: dict[str, type[Any]] = {

@@ -41,3 +41,12 @@ def test_the_demo_removes_only_what_a_demo_left(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds files that no demo left"):
         run(compose("demo", [f"output={tmp_path}"]))
     assert precious.read_text() == "years of work"
+
+
+def test_a_demo_that_cannot_run_leaves_the_last_one(tmp_path: Path) -> None:
+    (tmp_path / "demo" / "cache").mkdir(parents=True)
+    with pytest.raises(InputError, match="querrier"):
+        run(compose("demo", [f"output={tmp_path}", "methods=[ft,querrier]"]))
+    assert (tmp_path / "demo" / "cache").is_dir()
+    with pytest.raises(InputError, match="methods must name one or more"):
+        compose("demo", ["methods=[]"])
