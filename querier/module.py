@@ -186,11 +186,13 @@ class QuerierModule(lightning.LightningModule):
         """A reply to each request, the likeliest at temperature 0, batched by length; by default as it is judged.
 
         Raises:
-            InputError: For a `strength` of a method that tells the decoder of the querier in words alone.
+            InputError: For a `strength` of a method that tells the decoder of the querier in words alone, or of one as
+                published that has none.
         """
-        if strength != 1 and self.conditioner is None:
+        if strength != 1 and (self.conditioner is None or not self.conditioner.scales):
+            reads = "reads none" if self.conditioner is None else "as published does not scale them"
             raise InputError(
-                f"strength={strength:g} scales what vectors say of the querier, and {self.config.method} reads none; "
+                f"strength={strength:g} scales what vectors say of the querier, and {self.config.method} {reads}; "
                 "leave it at 1 (ask with an empty history to leave out what is read)"
             )
         generator = torch.Generator(self.device).manual_seed(seed)

@@ -70,6 +70,7 @@ class DifferencePrompt(Conditioner):
         loss, width = config.loss, geometry.width
         self.weights = {"rebuilt": loss.autoencoder, "sparse": loss.autoencoder * loss.sparsity}
         self.faithful = config.conditioning.faithful
+        self.scales = not self.faithful
         self.slots = config.prompt.items
         self.autoencoder = SparseAutoEncoder(size, self.faithful)
         self.align = nn.ModuleList(_two_layers(CODE, width) for _ in range(2))  # of outputs, of differences

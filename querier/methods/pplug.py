@@ -51,6 +51,7 @@ class PersonaPlug(Conditioner):
         super().__init__()
         check_kind(config.conditioning, Kind.soft_prompt, "is a soft prompt")
         self.faithful = config.conditioning.faithful
+        self.scales = not self.faithful
         if config.encoder.train is not Train.frozen:
             self.encoder = QueryEncoder(config.encoder, config.seed)
         self.instruction = nn.Parameter(torch.rand(size))

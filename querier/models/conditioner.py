@@ -74,12 +74,14 @@ class Conditioner(nn.Module, ABC):
     Attributes:
         weights: λ of each of its losses by name, `swap` included; `lm` always counts 1.
         encoder: A sentence encoder that is trained with a learning rate of its own; None for none.
+        scales: Whether `condition` heeds `strength`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.weights: dict[str, float] = {}
         self.encoder: QueryEncoder | None = None
+        self.scales = True
 
     @abstractmethod
     def condition(self, batch: Batch, strength: float = 1.0) -> Conditioning | None:

@@ -201,6 +201,15 @@ def test_a_strength_of_what_reads_words_alone_is_refused(runs: Path) -> None:
         plain.respond("how?", strength=0.0)
 
 
+def test_a_strength_that_a_published_method_does_not_heed_is_refused(
+    loaded: Responder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded.module.conditioner, "scales", False)
+    with pytest.raises(InputError, match="as published does not scale them"):
+        loaded.respond("how?", strength=0.0)
+    assert loaded.respond("how?", max_new_tokens=2) is not None
+
+
 def test_by_default_answers_who_was_trained_for(loaded: Responder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another responder of the corpus may have answered last, or stand first in it."""
     assert loaded.prepared is not None

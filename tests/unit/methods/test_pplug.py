@@ -99,6 +99,7 @@ def test_published_tokens_are_far_louder_than_the_decoders_own() -> None:
 def test_without_history_the_published_one_has_no_number_and_the_mended_one_a_learned_vector() -> None:
     batch = batch_of([2, 0])
     published = prompt(made(True), batch)
+    assert (made(True).scales, made(False).scales) == (False, True)
     assert published[0].isfinite().all()
     assert published[1, 1].isnan().all()
     model = made(False)
