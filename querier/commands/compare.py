@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from querier.analysis.report.metrics import LABELS
+from querier.choices import History
 from querier.commands.compose import compose, job_overrides
 from querier.commands.fit import plain_config, run_fit
 from querier.commands.legend import legend
@@ -27,11 +28,11 @@ from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
 from querier.commands.test import Parts, refuse_failed, say_other_pairs, scored_rows
 from querier.config import Config, to_plain
-from querier.evaluation.comparison import LEVEL, PERSONAL, Comparison, Difference, compare
+from querier.evaluation.comparison import LEVEL, PERSONAL, SEEDS, Comparison, Difference, compare
 from querier.evaluation.evaluate import settings_of
 from querier.evaluation.results import Record
 from querier.evaluation.statistics import Value
-from querier.files import write_atomic
+from querier.files import check_place, write_atomic
 from querier.methods.registry import trains
 from querier.run import APART, Run, origin, run_digest, write_json
 
@@ -83,6 +84,7 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     """
     configs = table_configs(options, overrides)  # all checked before any runs
     parts = Parts(dependence=options.dependence, bertscore=options.bertscore)
+    check_place(Path(options.output) / "compare")
     with said_once(), Progress(options.trainer.enable_progress_bar is not False) as progress:
         runs: dict[str, list[Run]] = {}
         digests: dict[str, str] = {}
@@ -98,8 +100,10 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     baseline = options.baseline or baseline_of(options.methods)
     for trained in runs.values():
         say_other_pairs(trained[0], runs[baseline][0])
-    blind = [label for label, each in configs.items() if not each[0].prompt.name_querier]
-    found = compare(records, baseline, options.evaluation.bootstrap, blind=blind)
+    first = {label: each[0] for label, each in configs.items()}
+    blind = [label for label, config in first.items() if not config.prompt.name_querier]
+    draws, seed = options.evaluation.bootstrap, options.evaluation.seed
+    found = compare(records, baseline, draws, seed, blind, permuted_controls(first))
     folder = Path(options.output) / "compare" / (options.name or _digest(runs, options, baseline))
     say_other_code(runs, options.evaluation.split)
     write_results(folder, found, options, runs, set(digests.values()))
@@ -108,7 +112,7 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     wide = console if console.is_terminal else Console(width=WIDE)  # a file has no edge to fold at
     wide.print(table(folder.name, found))
     say_controls(found)
-    say_few_draws(found, options.evaluation.bootstrap)
+    say_without_stars(found, options.evaluation.bootstrap)
     log.info("%s holds all numbers, examples.jsonl beside it the dialogues", folder / "results.json")
     if not options.allow_failed:
         for label, trained in runs.items():
@@ -124,7 +128,7 @@ def row_configs(label: str, options: CompareOptions, overrides: Sequence[str]) -
         InputError: No such method or ablation, or an override is refused.
     """
     method, *ablations = label.split("+")
-    words = [word for word in overrides if word.split("=")[0] not in OWN]
+    words = [word for word in overrides if word.split("=")[0].lstrip("+") not in OWN]
     words += [f"method={method}"] + ([f"ablation=[{','.join(ablations)}]"] if ablations else [])
     configs = [plain_config(compose("fit", [*words, f"seed={seed}"])) for seed in options.seeds]
     placed = [replace(config, output=options.output, cache=options.cache, name=None) for config in configs]
@@ -163,6 +167,27 @@ def equally_long(rows: Mapping[str, Sequence[Config]]) -> dict[str, list[Config]
 def baseline_of(methods: Sequence[str]) -> str:
     """`ft` where it is among the methods, else the first of them."""
     return "ft" if "ft" in methods else methods[0]
+
+
+def permuted_controls(rows: Mapping[str, Config]) -> dict[str, str | None]:
+    """The rows that read other queriers' histories, each with the row that is the same but for that.
+
+    A control reads no name, so a row without names comes before one that reads them.
+    """
+    nameless = {label: _nameless(config) for label, config in rows.items()}
+    own = [label for label, config in rows.items() if config.data.history is History.own]
+    own.sort(key=lambda label: rows[label].prompt.name_querier)
+    return {
+        name: next((label for label in own if nameless[label] == nameless[name]), None)
+        for name in rows
+        if name not in own
+    }
+
+
+def _nameless(config: Config) -> Config:
+    """The configuration with own histories and without names."""
+    prompt = replace(config.prompt, name_querier=False)
+    return replace(config, data=replace(config.data, history=History.own), prompt=prompt)
 
 
 def _fitted(config: Config, digests: dict[str, str], progress: Progress) -> Run:
@@ -280,8 +305,11 @@ def say_controls(found: Comparison) -> None:
         )
 
 
-def say_few_draws(found: Comparison, draws: int) -> None:
-    """Log where no difference can have a star: with so few draws p by Holm stays above .05."""
+def say_without_stars(found: Comparison, draws: int) -> None:
+    """Log where no difference can have a star: for want of seeds, or as p by Holm stays above .05 with so few draws."""
+    most = max((len(one.by_seed) for each in found.differences.values() for one in each.values()), default=SEEDS)
+    if most < SEEDS:
+        log.info("no difference can have a star: it takes %d seeds of what is trained, and there are %d", SEEDS, most)
     names = {name for each in found.differences.values() for name, one in each.items() if one.value.p is not None}
     tests = sum(not name.endswith(("_seen", "_unseen")) for name in names)
     if tests > LEVEL * (draws + 1):

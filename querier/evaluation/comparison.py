@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from querier.evaluation.swap_scores import SWAPPED, UNNAMED
 SEED = 104  # marks the draws of the intervals
 SEEDS = 3  # of which a claim needs the same sign
 LEVEL = 0.05  # of Holm's p
-CONTROL, BLIND = "permuted_control", "name_blind"
 SWAPS = (*SWAPPED, UNNAMED)
 PERSONAL = ("gain", *SWAPS, "diversity", "retrieval_first", "retrieval_auc")
 
@@ -67,12 +67,14 @@ class Comparison:
         controls: For each permuted control the row that it controls, and that row's differences to it. What a model
             gains by somebody else's history is not personal; what is left when it is subtracted is. Of a row that reads
             the name, as no control does, `gain` alone.
+        permuted: The permuted controls, also those without a row that they control.
     """
 
     baseline: str
     methods: dict[str, dict[str, Value]]
     differences: dict[str, dict[str, Difference]]
     controls: dict[str, tuple[str, dict[str, Difference]]] = field(default_factory=dict)
+    permuted: Sequence[str] = ()
 
     @property
     def leaking(self) -> list[str]:
@@ -80,8 +82,7 @@ class Comparison:
 
         Of what reads items as text that is no proof of a leak (evaluation/swap.py).
         """
-        controls = [name for name in self.methods if CONTROL in name.split("+")]
-        return [name for name in controls if any(_finds(self.methods[name].get(metric)) for metric in SWAPS)]
+        return [name for name in self.permuted if any(_finds(self.methods[name].get(metric)) for metric in SWAPS)]
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in `results.json`."""
@@ -108,6 +109,7 @@ def compare(
     draws: int,
     seed: int = 0,
     blind: Collection[str] = (),
+    permuted: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Comparison:
     """Compare methods that were tested on the same dialogues.
 
@@ -118,6 +120,7 @@ def compare(
         draws: Bootstrap draws.
         seed: Of the draws.
         blind: The methods that do not read who asks; of these all that is `PERSONAL` is held against the control.
+        permuted: The methods that are permuted controls, each with the one that it controls, if that is here.
 
     Raises:
         InputError: The baseline is none of the methods, or two runs were not tested on the same dialogues.
@@ -135,22 +138,12 @@ def compare(
         if name != baseline
     }
     controls = {}
-    for name in runs:
-        if (controlled := controlled_by(name, runs)) is not None:
+    for name, controlled in permuted.items():
+        if controlled is not None:
             names = PERSONAL if controlled in blind else PERSONAL[:1]
             against = _differences(runs[controlled], runs[name], rows[controlled], rows[name], draws, generator, names)
             controls[name] = controlled, against
-    return Comparison(baseline, methods, found, controls)
-
-
-def controlled_by(name: str, names: Collection[str]) -> str | None:
-    """The row that a permuted control stands beside: its method without names, as the control is, or its method."""
-    method, *ablations = name.split("+")
-    if CONTROL not in ablations:
-        return None
-    plain = {*ablations} - {CONTROL, BLIND}
-    of = {(each[0], frozenset(each[1:])): "+".join(each) for each in (other.split("+") for other in names)}
-    return of.get((method, frozenset({*plain, BLIND})), of.get((method, frozenset(plain))))
+    return Comparison(baseline, methods, found, controls, tuple(permuted))
 
 
 def _finds(accuracy: Value | None) -> bool:

@@ -9,7 +9,8 @@ import pytest
 from tiny_log import FAST, write_log
 
 from querier.cli import main
-from querier.commands.compare import say_controls, say_few_draws
+from querier.commands.compare import permuted_controls, say_controls, say_without_stars, table_configs
+from querier.commands.compose import compose
 from querier.evaluation.comparison import Comparison, Difference
 from querier.evaluation.statistics import Value
 
@@ -79,24 +80,53 @@ def test_what_is_personal_and_a_control_that_leaks_are_said(caplog: pytest.LogCa
     left = {"gain": Difference(Value(0.00125, 0.00025, 0.00225, 9, p=0.01), [0.00125])}
     values = {"querier": {"gain": half}, control: {"swap_accuracy_cluster": half, "swap_accuracy_random": half}}
     caplog.set_level("INFO")
-    say_controls(Comparison("querier", values, {}, {control: ("querier", left)}))
+    say_controls(Comparison("querier", values, {}, {control: ("querier", left)}, [control]))
     assert (
         "querier less querier+permuted_control, which is what is personal: gain 0.0013 [0.0003, 0.0022]" in caplog.text
     )
     assert "all the same" not in caplog.text
     values[control]["swap_accuracy_random"] = Value(0.7, 0.6, 0.8, 9)
-    say_controls(Comparison("querier", values, {}))
+    say_controls(Comparison("querier", values, {}, permuted=[control]))
     assert "querier+permuted_control reads other queriers' histories and tells queriers apart" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "controlled"),
+    [
+        ("querier+permuted_control", ["querier", "querier+name_blind"], "querier+name_blind"),
+        ("querier+permuted_control+prefix", ["querier", "querier+prefix"], "querier+prefix"),
+        (
+            "querier+prefix+permuted_control",
+            ["querier+name_blind", "querier+name_blind+prefix"],
+            "querier+name_blind+prefix",
+        ),
+        ("rag+permuted_control", ["querier"], None),
+    ],
+)
+def test_a_control_stands_beside_the_row_that_differs_in_whose_history_it_reads(
+    name: str, others: list[str], controlled: str | None
+) -> None:
+    options = compose("compare", [f"methods=[{','.join([name, *others])}]"])
+    rows = {label: each[0] for label, each in table_configs(options, []).items()}
+    assert permuted_controls(rows) == {name: controlled}
 
 
 def test_too_few_draws_for_a_star_are_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    found = {name: Difference(Value(0.1, 0.05, 0.2, 9, p=0.01), [0.1]) for name in ("rouge_l", "chrf", "chrf_seen")}
+    value, seeds = Value(0.1, 0.05, 0.2, 9, p=0.01), [0.1, 0.1, 0.1]
+    found = {name: Difference(value, seeds) for name in ("rouge_l", "chrf", "chrf_seen")}
     comparison = Comparison("ft", {}, {"querier": found})
-    say_few_draws(comparison, 99)
+    say_without_stars(comparison, 99)
     assert not caplog.text
-    say_few_draws(comparison, 19)
+    say_without_stars(comparison, 19)
     assert "of 2 tests with evaluation.bootstrap=19 draws p by Holm is 0.10 at least" in caplog.text
+
+
+def test_too_few_seeds_for_a_star_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    value = Value(0.1, 0.05, 0.2, 9, p=0.01)
+    say_without_stars(Comparison("ft", {}, {"querier": {"rouge_l": Difference(value, [0.1, 0.1])}}), 99)
+    assert "no difference can have a star: it takes 3 seeds of what is trained, and there are 2" in caplog.text
 
 
 def test_dependence_of_what_is_generated_is_compared_in_pairs(tmp_path: Path) -> None:
