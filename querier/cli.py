@@ -24,6 +24,8 @@ COMMANDS = {
     "demo": "train, compare and answer on the bundled corpus",
 }
 
+GO_ON = ("prepare", "fit", "compare")  # after an interruption
+
 HELP = f"""querier {__version__}: language models that answer the same query differently for different queriers
 
 usage: querier COMMAND [group=choice] [setting=value] [-m]
@@ -67,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"querier: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("querier: interrupted; the same command goes on from here\n")
+        goes_on = "; the same command goes on from here" if words[0] in GO_ON else " before its end"
+        sys.stderr.write(f"querier: interrupted{goes_on}\n")
         return 130
 
 
