@@ -207,13 +207,13 @@ class QuerierModel(Conditioner):
             heads(views[:, 1], 1),
             heads(others, 0),
             heads(others, 1),
-            batch.querier,
-            batch.scene,
-            batch.cluster if self.loss.within_clusters else torch.zeros_like(batch.cluster),
-            pairs.views.any(-1).all(0),
-            pairs.hard_mask & pairs.hard.mask.any(-1),
-            heads.temperature(),
-            self.loss.second_view,
+            querier=batch.querier,
+            scene=batch.scene,
+            cluster=batch.cluster if self.loss.within_clusters else torch.zeros_like(batch.cluster),
+            valid=pairs.views.any(-1).all(0),
+            hard_mask=pairs.hard_mask & pairs.hard.mask.any(-1),
+            temperature=heads.temperature(),
+            own_view=self.loss.second_view,
         )
 
     def _general_loss(self, batch: Batch, pairs: Contrastive, kept: Mapping[str, Tensor]) -> Sum:
@@ -227,12 +227,12 @@ class QuerierModel(Conditioner):
             heads(views[:, 1], 1),
             heads(others, 0),
             heads(others, 1),
-            pairs.mutual,
-            pairs.near,
-            batch.cluster if self.loss.within_clusters else torch.zeros_like(batch.cluster),
-            pairs.neighbour_views.any(-1).all(0),
-            pairs.own_mask,
-            heads.temperature(),
+            mutual=pairs.mutual,
+            near=pairs.near,
+            cluster=batch.cluster if self.loss.within_clusters else torch.zeros_like(batch.cluster),
+            valid=pairs.neighbour_views.any(-1).all(0),
+            hard_mask=pairs.own_mask,
+            temperature=heads.temperature(),
         )
 
 

@@ -47,11 +47,11 @@ def case(seed: int = 0, rows: int = B, dtype: torch.dtype = torch.float64) -> di
 
 
 def specific(made: dict[str, Tensor], temperature: Any = TAU) -> Sum:
-    return specific_loss(*(made[name] for name in SPECIFIC), temperature)
+    return specific_loss(**{name: made[name] for name in SPECIFIC}, temperature=temperature)
 
 
 def general(made: dict[str, Tensor], temperature: Any = TAU) -> Sum:
-    return general_loss(*(made[name] for name in GENERAL), temperature)
+    return general_loss(**{name: made[name] for name in GENERAL}, temperature=temperature)
 
 
 def loop(made: dict[str, Tensor], kind: str) -> tuple[float, int]:
@@ -131,12 +131,12 @@ def test_a_number_by_hand() -> None:
         torch.stack([one, other]),
         hard,
         hard,
-        ids,
-        ids,
-        torch.zeros(2, dtype=torch.int64),
-        torch.ones(2, dtype=torch.bool),
-        torch.zeros(2, 1, dtype=torch.bool),
-        0.5,
+        querier=ids,
+        scene=ids,
+        cluster=torch.zeros(2, dtype=torch.int64),
+        valid=torch.ones(2, dtype=torch.bool),
+        hard_mask=torch.zeros(2, 1, dtype=torch.bool),
+        temperature=0.5,
     )
     assert found.total.item() == pytest.approx(1.1269280 + 0.6931472, abs=1e-6)
     assert int(found.count) == 2
@@ -175,11 +175,11 @@ def test_without_an_own_view_a_row_is_never_compared_with_itself() -> None:
     made = case(rows=2)
     made.update(querier=torch.tensor([0, 0]), scene=torch.tensor([0, 1]), cluster=torch.zeros(2, dtype=torch.int64))
     made.update(valid=torch.ones(2, dtype=torch.bool), hard_mask=torch.zeros(2, K, dtype=torch.bool))
-    arguments = [made[name] for name in SPECIFIC]
-    assert float(specific_loss(*arguments, TAU, own_view=False).total) == pytest.approx(0.0, abs=1e-9)
-    assert float(specific_loss(*arguments, TAU).total) > 0.01
+    arguments = {**{name: made[name] for name in SPECIFIC}, "temperature": TAU}
+    assert float(specific_loss(**arguments, own_view=False).total) == pytest.approx(0.0, abs=1e-9)
+    assert float(specific_loss(**arguments).total) > 0.01
     made["scene"][1] = 0
-    assert int(specific_loss(*arguments, TAU, own_view=False).count) == 0
+    assert int(specific_loss(**arguments, own_view=False).count) == 0
 
 
 def test_nearly_equal_queries_are_never_negatives() -> None:
