@@ -7,7 +7,6 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -206,9 +205,9 @@ class Responder:
         if querier is None:
             return []
         known: list[Exchange] = []
-        if self.prepared is not None and querier in self._numbers:
+        if self.prepared is not None and querier in self.prepared.corpus.numbers:
             corpus = self.prepared.corpus
-            rows = corpus.rows_of(self._numbers[querier])
+            rows = corpus.rows_of(corpus.numbers[querier])
             kept = rows[corpus.split[rows] != Split.EXCLUDED.value]
             dialogues = [(corpus.dialogue(row), row) for row in kept.tolist()]
             known = [Exchange(one.query, one.reply, one.responder, row) for one, row in dialogues]
@@ -226,11 +225,6 @@ class Responder:
     def forget(self, querier: str) -> None:
         """Drop what `add_history` brought; `querier forget` removes a querier from the prepared corpus."""
         self._added.pop(querier, None)
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        corpus = self.prepared.corpus if self.prepared is not None else None
-        return {} if corpus is None else {name: number for number, name in enumerate(corpus.queriers)}
 
     @torch.no_grad()
     def embed_queriers(self, names: Sequence[str]) -> np.ndarray:
@@ -254,9 +248,9 @@ class Responder:
         return np.concatenate(chunks) if chunks else np.zeros((0, self.config.towers.width), dtype=np.float32)
 
     def _check_known(self, names: Sequence[str]) -> None:
-        known = [*self._numbers, *self._added]
+        known = {**(self.prepared.corpus.numbers if self.prepared is not None else {}), **self._added}
         for name in names:
-            if name not in self._numbers and name not in self._added:
+            if name not in known:
                 near = difflib.get_close_matches(name, known, n=3)
                 hint = f"; nearest: {', '.join(near)}" if near else ""
                 raise InputError(f"no querier {name!r} is known{hint}; tell of a new one with add_history() first")

@@ -239,6 +239,11 @@ class Corpus:
         return [self.responders[number] for number in numbers.tolist()]
 
     @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each querier by name."""
+        return {name: number for number, name in enumerate(self.queriers)}
+
+    @cached_property
     def _by_querier(self) -> tuple[np.ndarray, np.ndarray]:
         order = np.lexsort((self.time, self.querier))  # stable: ties stay in the order of the rows
         count = np.bincount(self.querier, minlength=len(self.queriers))

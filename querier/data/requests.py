@@ -342,7 +342,7 @@ def outside_request(
         cluster=cluster[1:],
         same_responder=np.array([item.responder in (None, answers) for item in newest], dtype=bool),
     )
-    number = -1 if prepared is None else _number(prepared.corpus.queriers, querier)
+    number = -1 if prepared is None or querier is None else prepared.corpus.numbers.get(querier, -1)
     if compares(config):
         rows = np.array([item.row for item in newest], dtype=np.int64)
         past.beside = nobody(past.outputs) if contrast is None else contrast.outside(number, rows, past.outputs)
@@ -381,7 +381,8 @@ def _outside_neighbours(
         none = np.zeros((0, len(query)), dtype=np.float32)
         return Past(none, none, stylometries([]), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
     rows = np.asarray(prepared.nearest(query, querier, None), dtype=np.int64)[: config.towers.neighbours]
-    return gather_past(prepared, rows, _number(prepared.corpus.responders, responder))
+    responders = prepared.corpus.responders
+    return gather_past(prepared, rows, responders.index(responder) if responder in responders else -1)
 
 
 def _last_responder(history: Sequence[Exchange], prepared: Prepared | None) -> str:
@@ -391,8 +392,3 @@ def _last_responder(history: Sequence[Exchange], prepared: Prepared | None) -> s
         return named[0] if named else "assistant"
     trained = prepared.corpus.answering
     return next((name for name in named if name in trained), trained[0])
-
-
-def _number(names: Sequence[str], name: str | None) -> int:
-    """Number of a name, −1 if unknown."""
-    return next((number for number, known in enumerate(names) if known == name), -1)
