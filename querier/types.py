@@ -335,15 +335,3 @@ class Rendered:
     def characters(self) -> int:
         """Of prompt and reply together."""
         return sum(len(text) for _, text in self.turns) + len(self.reply)
-
-
-class Tokenize(Protocol):
-    """Turns rendered dialogues into token ids."""
-
-    def score(self, rendered: Sequence[Rendered]) -> Tokens:
-        """Prompt and reply, right-padded, for log-probabilities."""
-        ...
-
-    def prompt(self, rendered: Sequence[Rendered]) -> Tokens:
-        """Prompt alone, left-padded, for generation."""
-        ...

@@ -40,7 +40,7 @@ class Ids:
 
 
 class Tokenizer:
-    """Turns rendered dialogues into padded token ids; implements `types.Tokenize`.
+    """Turns rendered dialogues into padded token ids.
 
     Args:
         tokenizer: A fast tokenizer of `transformers`.
