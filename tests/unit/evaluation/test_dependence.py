@@ -83,10 +83,10 @@ def test_retrieval_needs_profiles() -> None:
         querier_retrieval(np.ones((1, 2)), np.array([2]), np.ones((2, 2)))
 
 
-def generated(model: Any) -> dict[str, Value]:
+def generated(model: Any, bootstrap: int = 200) -> dict[str, Value]:
     prepared = make_prepared()
     requests = make_requests(prepared)
-    config = EvaluationConfig(bootstrap=200, generate=100, max_new_tokens=8)
+    config = EvaluationConfig(bootstrap=bootstrap, generate=100, max_new_tokens=8)
     result = evaluate(model, requests, prepared, config, Options(dependence=True))
     return result.metrics
 
@@ -113,7 +113,7 @@ def test_every_method_is_asked_the_same_queries(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(dependence, "QUERIES", 5)
     monkeypatch.setattr(dependence, "diversity", noted)
     generated(Reader())
-    generated(Blind())
+    generated(Blind(), bootstrap=100)
     assert len(asked[0]) == 5
     assert asked[0] == asked[1]
 

@@ -48,13 +48,12 @@ def test_words_show_in_the_vectors(tmp_path: Path) -> None:
 
 
 def test_manner_shows_in_stylometry_alone(tmp_path: Path) -> None:
-    """Half of the queriers are answered with an exclamation mark; words are drawn anew for each dialogue."""
+    """Half of the queriers are answered with exclamation marks, which are part of a word that no other dialogue has."""
     made = dialogues(24, 60, personal=False)
-
-    loud = [one for one in made if int(one.querier[1:]) % 2]
-    found = signal_of(answered(made, lambda one: one.reply + (" !!!" if one in loud else "")), tmp_path)
+    found = signal_of(answered(made, lambda one: one.reply + "!!!" * (int(one.querier[1:]) % 2)), tmp_path)
     assert (found.accuracy["stylometry"].low or 0) > 0.6  # of the pairs half are between queriers of one kind
-    assert (found.gain["stylometry"].value or 0) > (found.gain["vectors"].value or 0) - 0.05
+    assert (found.gain["stylometry"].low or 0) > 0.05
+    assert holds(found.gain["vectors"], 0)
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
@@ -82,7 +81,7 @@ def test_a_reply_that_repeats_what_was_asked_adds_nothing(tmp_path: Path) -> Non
     assert all((value.value or 0) < 0.12 for value in found.gain.values())
 
 
-def test_the_reader_learns_from_pairs_without_anything_held_out(tmp_path: Path) -> None:
+def test_pairs_of_training_rows_read_nothing_held_out(tmp_path: Path) -> None:
     config = small_config(tmp_path, clusters={"n_clusters": "2"})
     prepared = prepared_corpus(dialogues(12, 40), config, tmp_path)
     corpus, held_out = prepared.corpus, (Split.VALIDATION.value, Split.TEST.value)
@@ -99,6 +98,9 @@ def test_it_depends_on_the_seed_alone(tmp_path: Path) -> None:
     made = dialogues(6, 20)
     first, second = signal_of(made, tmp_path / "a"), signal_of(made, tmp_path / "b")
     assert first == second
+    config = small_config(tmp_path, clusters={"n_clusters": "2"})
+    prepared = prepared_corpus(made, config, tmp_path / "c")
+    assert history_signal(requests_of(prepared, config), prepared, replace(JUDGED, seed=1)) != first
 
 
 def test_one_querier_alone_has_no_signal(tmp_path: Path) -> None:
