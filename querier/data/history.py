@@ -61,6 +61,9 @@ class Histories:
             limit: Items at most; None for all.
             permuted: For the control: draws another querier with nearly as many earlier dialogues, whose history,
                 cut to before the query and to the own number of items, stands in place of the own one.
+
+        Raises:
+            InputError: `permuted` is asked for of the only querier.
         """
         corpus = self.corpus
         training = corpus.split[row] not in (Split.VALIDATION.value, Split.TEST.value)
@@ -133,7 +136,7 @@ class Histories:
     def _draw(
         self, querier: int, before: int, length: int, training: bool, generator: np.random.Generator
     ) -> int | None:
-        """Of some queriers drawn at random the one whose number of earlier dialogues is nearest `length`."""
+        """Of some queriers drawn at random the first with `length` earlier dialogues, else the one with most."""
         others = ~self.corpus.unseen if training else np.ones(len(self.corpus.queriers), dtype=bool)
         others[querier] = False
         candidates = np.flatnonzero(others)

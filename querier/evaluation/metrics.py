@@ -1,8 +1,9 @@
 """How near a generated reply is to the true one, by the measures that others report.
 
-All scores lie in [0, 1]. Words are runs of letters and digits, lower-cased; Chinese and Japanese are cut into
-characters, so that nothing here depends on a segmenter. On ASCII text the words are those of the package `rouge-score`
-without stemming. Identical texts score 1 in every language, also those without a letter.
+All scores lie in [0, 1], but for cosines of sentence vectors, which lie in [−1, 1]. Words are runs of letters and
+digits, lower-cased; Chinese and Japanese are cut into characters, so that nothing here depends on a segmenter. On ASCII
+text the words are those of the package `rouge-score` without stemming. Identical texts score 1 in every language, also
+those without a letter.
 """
 
 from __future__ import annotations

@@ -38,8 +38,9 @@ class Value:
 
     Attributes:
         value: None where nothing was measured.
-        low: Lower end of the 95 % interval over queriers; None with fewer than six queriers. Where no querier differs
-            from another it is the value itself, and says nothing of those who were not measured.
+        low: Lower end of the 95 % interval over queriers; None with fewer than six queriers, or where nothing is
+            rejected however far. Where no querier differs from another it is the value itself, and says nothing of
+            those who were not measured.
         high: Upper end.
         n: Dialogues measured.
         n_failed: Dialogues that should have been measured and could not be; they are in no number.
@@ -123,7 +124,7 @@ class Wild:
         return float(np.mean(np.abs(moved) * self.error >= abs(shift) * error))
 
     def interval(self, level: float = 0.95) -> tuple[float, float] | None:
-        """The values that the test does not reject; None with fewer than six queriers."""
+        """The values that the test does not reject; None with fewer than six queriers, or where these never end."""
         if self.clusters < FEWEST:
             return None
         if not self.error:
