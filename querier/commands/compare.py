@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -39,10 +39,8 @@ from querier.run import APART, Run, origin, run_digest, write_json
 log = logging.getLogger(__name__)
 
 # What the table says for itself is not handed on to the runs.
-OWN = (
-    *("methods", "seeds", "baseline", "dependence", "bertscore", "allow_failed", "table"),
-    *("name", "method", "ablation", "seed", "sweep"),
-)
+OWN = {one.name for one in fields(CompareOptions)} - {one.name for one in fields(Config)}
+OWN |= {"table", "name", "method", "ablation", "seed", "sweep"}
 
 WIDE = 160  # letters
 

@@ -57,24 +57,33 @@ class DemoOptions(RunOptions):
 
 
 @dataclass
-class CompareOptions(RunOptions):
+class TestedOptions:
+    """What the commands share that test runs.
+
+    Args:
+        dependence: Whether queries are asked as several queriers, and queriers are found from replies.
+        bertscore: A local model for BERTScore, `minilm` or a `transformers` folder; empty for none.
+        allow_failed: Whether dialogues that could not be scored or answered are accepted.
+    """
+
+    dependence: bool = False
+    bertscore: str = ""
+    allow_failed: bool = False
+
+
+@dataclass
+class CompareOptions(TestedOptions, RunOptions):
     """`querier compare`.
 
     Args:
         methods: Rows of the table: `ft`, or a method and ablations of it, `querier+no_swap_loss`.
         seeds: Each method is trained with each; what trains nothing runs once.
         baseline: What the others are compared with; empty for `ft`, or the first method where `ft` is none of them.
-        dependence: Whether queries are asked as several queriers, and queriers are found from replies.
-        bertscore: A local model for BERTScore, `minilm` or a `transformers` folder; empty for none.
-        allow_failed: Whether dialogues that could not be scored or answered are accepted.
     """
 
     methods: list[str] = field(default_factory=lambda: ["ft", "querier"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     baseline: str = ""
-    dependence: bool = False
-    bertscore: str = ""
-    allow_failed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +119,7 @@ class BenchOptions(Config):
 
 
 @dataclass
-class TestOptions:
+class TestOptions(TestedOptions):
     """`querier test`.
 
     Args:
@@ -118,9 +127,6 @@ class TestOptions:
         output: Where runs lie.
         evaluation: What is measured, on what.
         cold_start: Whether the curves over the number of history items are taken.
-        dependence: Whether queries are asked as several queriers, and queriers are found from replies.
-        bertscore: A local model for BERTScore, `minilm` or a `transformers` folder; empty for none.
-        allow_failed: Whether dialogues that could not be scored are accepted.
         against: Another run on the same data, by folder or name, that `run` is compared with.
         judge: Whether an LLM compares replies of the two runs.
         judge_limit: Dialogues that it compares at most.
@@ -132,9 +138,6 @@ class TestOptions:
     run: str = ""
     output: str = "outputs"
     cold_start: bool = False
-    dependence: bool = False
-    bertscore: str = ""
-    allow_failed: bool = False
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     against: str = ""
     judge: bool = False
