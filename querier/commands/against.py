@@ -37,6 +37,7 @@ from querier.commands.test import (
 from querier.config import EvaluationConfig
 from querier.data.records import Corpus
 from querier.errors import InputError
+from querier.evaluation.draws import Draw, generator_of
 from querier.evaluation.evaluate import sample_rows, settings_of
 from querier.evaluation.judge import Arm, Match, judge, prompts, run_matches, swapped_matches
 from querier.evaluation.results import Record, differences, summarise, was_asked, with_gain
@@ -55,7 +56,6 @@ Means = dict[str, float | None]
 """Metrics of one run, by name."""
 
 FEW = 100  # draws for intervals that are not shown
-PAIRED, SAMPLED, JUDGED = 105, 106, 107  # mark the draws: of the differences, of the dialogues to judge, of win rates
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def run(options: TestOptions) -> None:
     check_place(a.folder)
     with Progress() as progress:
         pair = Pair(a, b, *(with_gain(scored_rows(one, config, progress)) for one in (a, b)))
-        found = differences(pair.rows_a, pair.rows_b, config.bootstrap, np.random.default_rng([config.seed, PAIRED]))
+        found = differences(pair.rows_a, pair.rows_b, config.bootstrap, generator_of(config.seed, Draw.PAIRED))
     values = values_of(pair)
     Console().print(table(pair, values, found, config))
     arms: dict[str, Arm] = {}
@@ -180,7 +180,7 @@ def judge_pair(pair: Pair, options: TestOptions, llm: Llm, progress: Progress) -
     swapped, excluded = swapped_matches(scorer, swaps, chosen, config.max_new_tokens)
     arms.update(swapped)
     announce(arms, options.llm, llm)
-    found = judge(arms, llm, config.bootstrap, np.random.default_rng([config.seed, JUDGED]), progress)
+    found = judge(arms, llm, config.bootstrap, generator_of(config.seed, Draw.JUDGED), progress)
     return found, dict(excluded)
 
 
@@ -198,8 +198,8 @@ def sample(corpus: Corpus, ids: set[str], options: TestOptions) -> list[int]:
     rows = np.array([row for row, name in enumerate(corpus.ids) if name in ids], dtype=np.int64)
     if not len(rows):
         raise InputError("neither run has a reply to be judged; test them with evaluation.generate=300")
-    generator = np.random.default_rng([options.evaluation.seed, SAMPLED])
-    chosen: list[int] = sample_rows(rows, corpus.querier, options.judge_limit, generator).tolist()
+    drawn = generator_of(options.evaluation.seed, Draw.TO_JUDGE)
+    chosen: list[int] = sample_rows(rows, corpus.querier, options.judge_limit, drawn).tolist()
     return chosen
 
 

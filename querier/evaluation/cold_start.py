@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from querier.config import EvaluationConfig
+from querier.evaluation.draws import Draw, generator_of
 from querier.evaluation.results import WEIGHTS, gain_over
 from querier.evaluation.scoring import Scorer
 from querier.evaluation.statistics import Value, estimate
@@ -14,7 +15,6 @@ from querier.evaluation.swap import EMPTY, SwapKind, Swaps, SwapSet, outcomes
 from querier.evaluation.swap_scores import SwapScores, per_token
 
 ITEMS = (0, 1, 2, 4, 8, 16, None)  # None: all that a model reads
-DRAWN = 103  # marks the draws of the intervals
 
 Curves = dict[str, dict[str, dict[str, Value]]]
 """By kind of querier, by number of items (`all` for as many as are read), by metric."""
@@ -41,7 +41,7 @@ class ColdStart:
         self._scorer, self._swaps, self._history, self._config = scorer, swaps, history, config
         self._scores = SwapScores(scorer)
         self._querier = swaps.corpus.querier
-        self._generator = np.random.default_rng([config.seed, DRAWN])
+        self._generator = generator_of(config.seed, Draw.COLD_START)
 
     def curves(self) -> tuple[Curves, Excluded]:
         """The curves, and of each point the dialogues without a swap."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from querier.errors import InputError
+from querier.evaluation.draws import Draw, generator_of
 from querier.evaluation.results import GROUPS, Record, average_seeds, differences, summarise, with_gain
 from querier.evaluation.statistics import Value
 from querier.evaluation.swap_scores import SWAPPED, UNNAMED
 
-SEED = 104  # marks the draws of the intervals
 SEEDS = 3  # of which a claim needs the same sign
 LEVEL = 0.05  # of Holm's p
 SWAPS = (*SWAPPED, UNNAMED)
@@ -130,10 +130,10 @@ def compare(
     _check_same(runs)
     runs = {name: [with_gain(rows) for rows in one] for name, one in runs.items()}
     rows = {name: average_seeds(one) for name, one in runs.items()}
-    generator = np.random.default_rng([seed, SEED])
-    methods = {name: summarise(one, draws, generator) for name, one in rows.items()}
+    drawn = generator_of(seed, Draw.COMPARED)
+    methods = {name: summarise(one, draws, drawn) for name, one in rows.items()}
     found = {
-        name: _differences(runs[name], runs[baseline], rows[name], rows[baseline], draws, generator)
+        name: _differences(runs[name], runs[baseline], rows[name], rows[baseline], draws, drawn)
         for name in runs
         if name != baseline
     }
@@ -141,7 +141,7 @@ def compare(
     for name, controlled in permuted.items():
         if controlled is not None:
             names = PERSONAL if controlled in blind else PERSONAL[:1]
-            against = _differences(runs[controlled], runs[name], rows[controlled], rows[name], draws, generator, names)
+            against = _differences(runs[controlled], runs[name], rows[controlled], rows[name], draws, drawn, names)
             controls[name] = controlled, against
     return Comparison(baseline, methods, found, controls, tuple(permuted))
 

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from querier.config import EvaluationConfig
 from querier.errors import InputError
+from querier.evaluation.draws import Draw, generator_of
 from querier.evaluation.metrics import rouge
 from querier.evaluation.results import Record, RowScores, was_asked
 from querier.evaluation.scoring import Key, Scorer
@@ -28,7 +29,6 @@ TEMPERATURE = 0.8
 SEEDS = 4
 QUERIES = 40  # asked as several queriers each
 ASKING = 4  # queriers of each
-DRAWN = 108  # marks the draw of these queries
 DIRECTIONS = 128  # of the style vectors
 FEATURES = 20_000  # character n-grams that are counted
 
@@ -51,7 +51,7 @@ def generated_dependence(
         how many dialogues have none, by reason, for `diversity` and for `retrieval`.
     """
     corpus, places = swaps.corpus, list(records)
-    drawn = np.random.default_rng([config.seed, DRAWN])  # the same queries for every method
+    drawn = generator_of(config.seed, Draw.ASKED)  # the same queries for every method
     asked = np.sort(drawn.choice(places, min(QUERIES, len(places)), replace=False))
     found = {"diversity": diversity(scorer, swaps, asked.tolist(), ASKING, config.max_new_tokens)}
     lonely = len(asked) - len(found["diversity"])

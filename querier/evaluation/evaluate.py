@@ -19,6 +19,7 @@ from querier.errors import InputError
 from querier.evaluation.averages import LABELS, labels_of
 from querier.evaluation.cold_start import ColdStart, Curves
 from querier.evaluation.dependence import generated_dependence
+from querier.evaluation.draws import Draw, generator_of
 from querier.evaluation.metrics import REPLY_METRICS, reply_scores
 from querier.evaluation.probe import Represent, querier_probes
 from querier.evaluation.results import Record, Result, score_names, summarise
@@ -99,7 +100,7 @@ class _Evaluation:
         self.scores = SwapScores(self.scorer)
         self.swaps = Swaps(requests, prepared, config.seed)
         rows = self.corpus.rows_in(Split[config.split.upper()])
-        self.all_rows = sample_rows(rows, self.corpus.querier, config.limit, np.random.default_rng([config.seed, 100]))
+        self.all_rows = sample_rows(rows, self.corpus.querier, config.limit, generator_of(config.seed, Draw.DIALOGUES))
         self.history = {int(row): requests.history_rows(int(row)) for row in self.all_rows}
         self.matched = {row: self.scorer.key(row, items) for row, items in self.history.items()}
         self.empty = {row: self.scorer.key(row, EMPTY) for row in self.history}
@@ -125,7 +126,7 @@ class _Evaluation:
         self._add_replies(records)
         if self.options.dependence:
             self._add_dependence(records)
-        generator = np.random.default_rng([self.config.seed, 101])
+        drawn = generator_of(self.config.seed, Draw.INTERVALS)
         table = list(records.values())
         left_out = {name for kind in SwapKind if kind not in kinds for name in self.scores.of(kind)}
         names = [name for name in dict.fromkeys([*FIRST, *score_names(table)]) if name not in left_out]
@@ -134,7 +135,7 @@ class _Evaluation:
             curves, excluded = ColdStart(self.scorer, self.swaps, self.history, self.config).curves()
             self.excluded |= excluded
         return Result(
-            metrics=summarise(table, self.config.bootstrap, generator, names),
+            metrics=summarise(table, self.config.bootstrap, drawn, names),
             counts=self._counts(table),
             excluded=self.excluded,
             settings=settings_of(self.config),
@@ -238,8 +239,8 @@ class _Evaluation:
         unseen = self.corpus.unseen[self.corpus.querier[rows]]
         chosen: list[int] = []
         for number, group in enumerate((rows[~unseen], rows[unseen])):
-            generator = np.random.default_rng([self.config.seed, 102, number])
-            chosen += sample_rows(group, self.corpus.querier, self.config.generate, generator).tolist()
+            drawn = generator_of(self.config.seed, Draw.ANSWERED, number)
+            chosen += sample_rows(group, self.corpus.querier, self.config.generate, drawn).tolist()
         return chosen
 
     def _counts(self, table: list[Record]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from querier.data.requests import Request, Requests
+from querier.evaluation.draws import Draw, generator_of
 from querier.evaluation.results import RowScores
 from querier.types import Split
 
@@ -21,7 +22,6 @@ Represent = Callable[[Sequence[Request]], Mapping[str, np.ndarray]]
 
 QUERIERS = 50  # that a probe tells apart
 EACH = 20  # training dialogues of each that it learns from
-DRAWN = 109  # marks the draw of both
 
 
 def querier_probes(represent: Represent, requests: Requests, rows: np.ndarray, seed: int) -> dict[str, RowScores]:
@@ -37,12 +37,12 @@ def querier_probes(represent: Represent, requests: Requests, rows: np.ndarray, s
         `probe_<name>` for each kind of vector, by row: the share of other queriers that the probe finds less likely
         than the true one, ties ½, so that chance is ½; empty where fewer than two queriers stand on both sides.
     """
-    corpus, generator = requests.corpus, np.random.default_rng([seed, DRAWN])
-    pool = generator.permutation(corpus.rows_in(Split.TRAIN))
+    corpus, drawn = requests.corpus, generator_of(seed, Draw.PROBED)
+    pool = drawn.permutation(corpus.rows_in(Split.TRAIN))
     both = np.intersect1d(corpus.querier[pool], corpus.querier[rows])
     if len(both) < 2:
         return {}
-    chosen = np.sort(generator.permutation(both)[:QUERIERS])
+    chosen = np.sort(drawn.permutation(both)[:QUERIERS])
     learned = np.concatenate([pool[corpus.querier[pool] == querier][:EACH] for querier in chosen])
     judged = rows[np.isin(corpus.querier[rows], chosen)]
     known = represent([requests.matched(int(row)) for row in learned])

@@ -19,6 +19,7 @@ from scipy.special import expit  # type: ignore[import-untyped]
 from querier.config import EvaluationConfig
 from querier.data.preparation import Prepared
 from querier.data.requests import Requests
+from querier.evaluation.draws import Draw, generator_of
 from querier.evaluation.evaluate import sample_rows
 from querier.evaluation.statistics import Value, estimate
 from querier.evaluation.swap import SwapKind, SwapPair, Swaps, outcomes
@@ -67,11 +68,11 @@ def history_signal(
         config: Split, `draws`, `limit`, `bootstrap` and seed.
         kind: `CLUSTER`, or `MATCHED` for what is left where histories tell neither who answered nor when.
     """
-    generator = np.random.default_rng([config.seed, 102])
+    drawn = generator_of(config.seed, Draw.SIGNAL)
     corpus, swaps = prepared.corpus, Swaps(requests, prepared, config.seed)
 
     def pairs(split: Split, limit: int | None, draws: int) -> list[SwapPair]:
-        rows = sample_rows(corpus.rows_in(split), corpus.querier, limit, np.random.default_rng([config.seed, 100]))
+        rows = sample_rows(corpus.rows_in(split), corpus.querier, limit, generator_of(config.seed, Draw.DIALOGUES))
         return swaps.pairs(kind, rows, draws).pairs
 
     learned = pairs(Split.TRAIN, LEARNED, 1)
@@ -89,7 +90,7 @@ def history_signal(
     querier = corpus.querier[list(by_row)]
 
     def value(numbers: np.ndarray) -> Value:
-        return estimate(numbers, querier, config.bootstrap, generator)
+        return estimate(numbers, querier, config.bootstrap, drawn)
 
     return Signal(
         {name: value(numbers) for name, numbers in right.items()},
