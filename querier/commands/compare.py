@@ -70,8 +70,8 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     """The same from Python.
 
     Args:
-        options: Which methods and seeds; what every run shares.
-        overrides: What else each run's `querier fit` is told, as on the command line.
+        options: Which methods and seeds, where things lie, how it is tested.
+        overrides: What each run's `querier fit` is told, as on the command line; no other setting of `options` is.
 
     Returns:
         The folder with the results.

@@ -93,6 +93,8 @@ class Parts:
 def run(options: TestOptions) -> None:
     """Score, write the results and the examples of the split, show a table; or compare with another run.
 
+    Outside of a command line all settings of the evaluation are the run's; `run_test` takes others.
+
     Raises:
         InputError: There is no finished run, or no held-out dialogue; or some could not be scored.
     """
