@@ -24,7 +24,7 @@ COMMANDS = {
     "demo": "train, compare and answer on the bundled corpus",
 }
 
-GO_ON = ("prepare", "fit", "compare")  # after an interruption
+GO_ON = ("prepare", "fit", "compare", "forget")  # after an interruption
 
 HELP = f"""querier {__version__}: language models that answer the same query differently for different queriers
 

@@ -111,11 +111,18 @@ class Run:
 
     @property
     def cache(self) -> Path | None:
-        """The cache that the run reads, wherever the command was called from; None for a run that has not begun."""
+        """The cache that the run reads; None for a run that has not begun.
+
+        It is where it was made, from wherever the command is called; where that is gone, as after a move of the whole
+        project, it is sought where the settings say.
+        """
         card = self.card()
-        if prepared := card.get("prepared"):
-            return Path(prepared).parents[1]
-        return Path(card.get("cache") or card["config"]["cache"]) if "config" in card else None
+        if "config" not in card:
+            return None
+        prepared = card.get("prepared")
+        known = [Path(prepared).parents[1]] if prepared else []
+        known += [Path(path) for path in (card.get("cache"), card["config"]["cache"]) if path]
+        return next((path for path in known if path.is_dir()), known[0])
 
     def config(self) -> Config:
         """The configuration that the run was made with."""

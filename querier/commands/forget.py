@@ -30,7 +30,7 @@ def run(options: ForgetOptions) -> None:
     caches, runs = found_runs(named, Path(options.output))
     for cache in caches:
         if not cache.is_dir():
-            log.warning("not searched: the cache %s is not there; forget again where it is, if it was moved", cache)
+            log.warning("not searched: the cache %s is not there; if it was moved, put it back and forget again", cache)
     bases = [path.parent for cache in caches if trained_on(cache, options.querier) for path in base_cards(cache)]
     known = known_queriers(caches)
     saw = [one for one in runs if saw_querier(one, options.querier)]
@@ -42,7 +42,7 @@ def run(options: ForgetOptions) -> None:
     for one in saw:
         one.write(forgotten_after_training=int(one.card().get("forgotten_after_training", 0)) + 1)
     if not done.dialogues and not examples:
-        searched = ", ".join(map(str, caches))
+        searched = ", ".join(str(cache) for cache in caches if cache.is_dir()) or "any cache"
         if near := difflib.get_close_matches(options.querier, known, n=3):
             log.warning("nobody is called %r here; nearest: %s", options.querier, ", ".join(near))
         log.info("nothing about %r is left in %s or in the runs under %s", options.querier, searched, options.output)
@@ -121,7 +121,8 @@ def say_left(runs: Sequence[Run], caches: Sequence[Path], output: Path) -> None:
     for path in sorted(output.rglob("report_*.html")):
         log.info("not searched: %s; it shows texts of queriers as they were: write it again or remove it", path)
     answers = [cache / "llm" for cache in caches]
-    answers += [Path(one.config().llm.cache) for one in runs if "config" in one.card()]
+    asked = (one.card().get("config", {}).get("llm", {}).get("cache") for one in runs)
+    answers += [Path(path) for path in asked if path]
     for folder in {folder.resolve(): folder for folder in answers}.values():
         if folder.is_dir():
             log.info("not searched: %s; it holds answers of an LLM, which may tell of the querier: remove it", folder)

@@ -125,8 +125,11 @@ def test_the_cache_of_a_run_is_known_from_anywhere(tmp_path: Path, monkeypatch: 
     assert Run(tmp_path / "none").cache is None
     monkeypatch.chdir("/")
     assert run.cache == tmp_path / "outputs" / "cache"
-    run.write(prepared=str(tmp_path / "moved" / "prepared" / "0123"))
-    assert run.cache == tmp_path / "moved"
+    run.write(prepared=str(tmp_path / "first" / "prepared" / "0123"))
+    assert run.cache == tmp_path / "first"
+    (tmp_path / "moved" / "outputs" / "cache").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "moved")
+    assert run.cache == Path("outputs/cache")  # of the settings, where the first place is gone
 
 
 def test_an_unreadable_card_is_said(tmp_path: Path) -> None:
