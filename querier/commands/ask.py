@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from querier.choices import Kind, Profile
+from querier.choices import Kind, Profile, Source
 from querier.commands.options import AskOptions
 from querier.commands.progress import Progress
 from querier.commands.replies import Pair, Question, answer, exchange, parse_object, read_lines
-from querier.commands.test import reads
 from querier.config import Config
 from querier.errors import InputError
+from querier.methods.profiles import SAMPLE
 from querier.responder import Responder
 from querier.run import find_run
 
@@ -96,11 +96,16 @@ def known_queriers(responder: Responder) -> list[str]:
 
 
 def items_read(config: Config, known: int) -> int:
-    """How many of the known items of a history a method reads, as vectors, counts or text."""
-    if not reads(config).history:
-        return 0
-    as_text_alone = config.conditioning.kind is Kind.none and config.prompt.profile is Profile.none
-    return min(known, config.prompt.items if as_text_alone else config.towers.history)
+    """How many of the known items of a history a method reads, as vectors, as text or to describe the querier."""
+    prompt, most = config.prompt, 0
+    if config.conditioning.kind is not Kind.none:
+        most = config.towers.history
+    elif prompt.profile in (Profile.querier, Profile.differences) and not prompt.profiles:
+        shown = prompt.profile is Profile.querier and prompt.asks_llm
+        most = min(config.towers.history, SAMPLE) if shown else config.towers.history
+    if prompt.source is Source.own:
+        most = max(most, min(prompt.items, config.towers.history))
+    return min(known, most)
 
 
 def items_of(responder: Responder, one: Question) -> Sequence[object]:

@@ -24,11 +24,27 @@ def test_queriers_stand_side_by_side(work: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("method", "read"),
-    [("ft", 0), ("few_shot", 0), ("qar", 0), ("rag", 4), ("qcg", 100), ("dep", 8), ("querier", 32)],
+    ("given", "read"),
+    [
+        ("ft", 0),
+        ("few_shot", 0),
+        ("rpg", 0),
+        ("qar", 0),
+        ("rag", 4),
+        ("qcg", 100),
+        ("qcg prompt.profiles=told.json", 0),
+        ("qcg prompt.distil=llm", 20),
+        ("dpl", 100),
+        ("dep", 8),
+        ("pplug", 100),
+        ("querier", 32),
+        ("querier ablation=own_items", 32),
+        ("rpg ablation=own_items", 4),
+        ("ft ablation=permuted_control", 0),
+    ],
 )
-def test_the_items_of_a_history_that_a_method_reads_are_counted(method: str, read: int) -> None:
-    config = compose("fit", [f"method={method}"])
+def test_the_items_of_a_history_that_a_method_reads_are_counted(given: str, read: int) -> None:
+    config = compose("fit", f"method={given}".split())
     assert [items_read(config, known) for known in (100, 3, 0)] == [read, min(read, 3), 0]
 
 
