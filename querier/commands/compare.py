@@ -26,7 +26,7 @@ from querier.commands.numbers import interval, with_interval
 from querier.commands.options import CompareOptions
 from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
-from querier.commands.test import Parts, refuse_failed, say_other_pairs, scored_rows
+from querier.commands.test import Parts, reads, refuse_failed, say_other_pairs, scored_rows
 from querier.config import Config, to_plain
 from querier.evaluation.comparison import LEVEL, PERSONAL, SEEDS, Comparison, Difference, compare
 from querier.evaluation.evaluate import settings_of
@@ -82,7 +82,7 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     """
     configs = table_configs(options, overrides)  # all checked before any runs
     parts = Parts(dependence=options.dependence, bertscore=options.bertscore)
-    check_place(Path(options.output) / "compare")
+    check_place(Path(options.output) / "compare" / (options.name or ""))
     with said_once(), Progress(options.trainer.enable_progress_bar is not False) as progress:
         runs: dict[str, list[Run]] = {}
         digests: dict[str, str] = {}
@@ -170,14 +170,15 @@ def baseline_of(methods: Sequence[str]) -> str:
 def permuted_controls(rows: Mapping[str, Config]) -> dict[str, str | None]:
     """The rows that read other queriers' histories, each with the row that is the same but for that.
 
-    A control reads no name, so a row without names comes before one that reads them.
+    A control reads no name, so a row without names comes before one that reads them; a row with names is no control.
     """
     nameless = {label: _nameless(config) for label, config in rows.items()}
+    blind = [label for label, config in rows.items() if not config.prompt.name_querier and reads(config).history]
     own = [label for label, config in rows.items() if config.data.history is History.own]
     own.sort(key=lambda label: rows[label].prompt.name_querier)
     return {
         name: next((label for label in own if nameless[label] == nameless[name]), None)
-        for name in rows
+        for name in blind
         if name not in own
     }
 
@@ -307,7 +308,7 @@ def say_without_stars(found: Comparison, draws: int) -> None:
     """Log where no difference can have a star: for want of seeds, or as p by Holm stays above .05 with so few draws."""
     most = max((len(one.by_seed) for each in found.differences.values() for one in each.values()), default=SEEDS)
     if most < SEEDS:
-        log.info("no difference can have a star: it takes %d seeds of what is trained, and there are %d", SEEDS, most)
+        log.info("no difference can have a star: it takes %d runs of a row that is trained, one a seed", SEEDS)
     names = {name for each in found.differences.values() for name, one in each.items() if one.value.p is not None}
     tests = sum(not name.endswith(("_seen", "_unseen")) for name in names)
     if tests > LEVEL * (draws + 1):

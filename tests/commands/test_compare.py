@@ -100,7 +100,11 @@ def test_what_is_personal_and_a_control_that_leaks_are_said(caplog: pytest.LogCa
             ["querier+name_blind", "querier+name_blind+prefix"],
             "querier+name_blind+prefix",
         ),
-        ("rag+permuted_control", ["querier"], None),
+        (
+            "rag+permuted_control",
+            ["querier", "ft+permuted_control"],
+            None,
+        ),
     ],
 )
 def test_a_control_stands_beside_the_row_that_differs_in_whose_history_it_reads(
@@ -126,7 +130,7 @@ def test_too_few_seeds_for_a_star_are_said(caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level("INFO")
     value = Value(0.1, 0.05, 0.2, 9, p=0.01)
     say_without_stars(Comparison("ft", {}, {"querier": {"rouge_l": Difference(value, [0.1, 0.1])}}), 99)
-    assert "no difference can have a star: it takes 3 seeds of what is trained, and there are 2" in caplog.text
+    assert "no difference can have a star: it takes 3 runs of a row that is trained, one a seed" in caplog.text
 
 
 def test_dependence_of_what_is_generated_is_compared_in_pairs(tmp_path: Path) -> None:
