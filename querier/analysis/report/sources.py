@@ -187,7 +187,9 @@ def read_comparison(folder: Path) -> Comparison:
     """
     found = read_json(folder / RESULTS)
     # A comparison of the name `monday/first` lies as deep as that; its runs lie beside the folder `compare`.
-    output = next((above.parent for above in folder.absolute().parents if above.name == "compare"), folder.parent)
+    names = [name for each in found.get("runs", {}).values() for name in each]
+    above = [one.parent for one in folder.absolute().parents if one.name == "compare"]
+    output = next((one for one in above if any((one / name).is_dir() for name in names)), folder.parent.parent)
     examples: dict[str, dict[int, list[dict[str, Any]]]] = {}
     if (folder / EXAMPLES).is_file():
         for row in _lines(folder / EXAMPLES):

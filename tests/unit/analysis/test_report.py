@@ -302,6 +302,9 @@ def test_a_comparison_shows_methods_and_differences(output: Path) -> None:
     assert found["rows"][0]["of"][1]["reply"] == "querier of seed 0"
     assert "querier, step 9: 3.5" in [text(one) for one in section(page, "training").xpath(".//path/title")]
     assert [text(one) for one in page_of(["small"], output).xpath("/html/head/title")] == ["Report: small"]
+    write_comparison(output / "compare" / "monday" / "small")
+    deeper = section(page_of(["compare/monday/small"], output), "training")
+    assert "querier, step 9: 3.5" in [text(one) for one in deeper.xpath(".//path/title")]
 
 
 def test_what_is_left_of_a_method_without_its_control_is_shown(output: Path) -> None:

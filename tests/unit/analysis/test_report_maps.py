@@ -49,6 +49,12 @@ def test_the_page_holds_the_pictures_and_escapes_what_stands_beside_them(tmp_pat
     assert "img-src data:" in page.xpath("//meta/@content")[-1]
 
 
+def test_labels_may_hold_any_sign_and_empty_lines(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"querier": "Ann", "team": "one\u2028line"}\n\n{"querier": "Bob", "team": "south"}\n')
+    assert read_labels(path) == {"team": {"Ann": "one\u2028line", "Bob": "south"}}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
