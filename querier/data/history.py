@@ -136,7 +136,7 @@ class Histories:
     def _draw(
         self, querier: int, before: int, length: int, training: bool, generator: np.random.Generator
     ) -> int | None:
-        """Of some queriers drawn at random the first with `length` earlier dialogues, else the one with most."""
+        """Of some queriers drawn at random the first with `length` earlier dialogues or more, else who has most."""
         others = ~self.corpus.unseen if training else np.ones(len(self.corpus.queriers), dtype=bool)
         others[querier] = False
         candidates = np.flatnonzero(others)

@@ -8,12 +8,15 @@ import numpy as np
 
 
 class Draw(IntEnum):
-    """Marks a draw beside the seed; a number is never given to another one."""
+    """Marks a draw beside the seed; a new one takes a new number, and another number would be another draw.
+
+    Swaps are drawn by their kind and row (`SwapKind`). `SIGNAL` has the number of `ANSWERED`, which no result has too.
+    """
 
     DIALOGUES = 100  # which are judged
     INTERVALS = 101  # of one run
     SIGNAL = 102  # intervals of the linear readers
-    ANSWERED = 102  # which dialogues are answered; never without the number of their group behind it
+    ANSWERED = 102  # which dialogues are answered
     COLD_START = 103  # intervals of the curves
     COMPARED = 104  # intervals of a table
     PAIRED = 105  # intervals of the differences of two runs

@@ -62,7 +62,7 @@ def test_settings_of_the_evaluation_are_given_one_by_one(work: Path, capsys: pyt
 
 
 def test_results_do_not_outlive_what_they_vouch_for(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that ends while the examples are written leaves no older results that would pass for theirs."""
+    """A test that ends between the examples and the results leaves no older results that would pass for theirs."""
     found = work / "outputs" / "run"
     few = ["test", "run=run", "evaluation.generate=0", "evaluation.bootstrap=100"]
     assert main([*few, "evaluation.limit=9"]) == 0

@@ -101,6 +101,7 @@ def slow_difference(model: DifferencePrompt, history: ComparedItems, row: int, i
 @pytest.mark.parametrize("faithful", [False, True])
 def test_a_difference_is_the_papers_sum(faithful: bool) -> None:
     model, history = made(faithful), history_of([[FULL, SOME, NOBODY], [[0, 1, 0]], []])
+    assert model.scales is not faithful
     found, has = model.differences(history)
     assert has.tolist() == [[True, True, False], [True, False, False], [False] * 3]
     for row, item in has.nonzero().tolist():
