@@ -42,10 +42,11 @@ def run(options: ForgetOptions) -> None:
     for one in saw:
         one.write(forgotten_after_training=int(one.card().get("forgotten_after_training", 0)) + 1)
     if not done.dialogues and not examples:
-        searched = ", ".join(str(cache) for cache in caches if cache.is_dir()) or "any cache"
+        searched = ", ".join(str(cache) for cache in caches if cache.is_dir())
         if near := difflib.get_close_matches(options.querier, known, n=3):
             log.warning("nobody is called %r here; nearest: %s", options.querier, ", ".join(near))
-        log.info("nothing about %r is left in %s or in the runs under %s", options.querier, searched, options.output)
+        where = f"{searched} or in the runs" if searched else "the runs (no cache was searched)"
+        log.info("nothing about %r is left in %s under %s", options.querier, where, options.output)
     else:
         say_removed(done, examples)
         say_trained(saw, bases, options.output)
@@ -135,10 +136,10 @@ def saw_querier(one: Run, querier: str) -> bool:
     else was forgotten), any of them counts.
     """
     card, cache = one.card(), one.cache
-    if folder := card.get("prepared"):
-        return in_pool(Path(folder) / "corpus", querier)
     if cache is None:
         return False
+    if folder := card.get("prepared"):  # in the cache where that lies now
+        return in_pool(cache / "prepared" / Path(folder).name / "corpus", querier)
     folders = sorted((cache / "prepared").glob("*/corpus"))
     own = [folder for folder in folders if Corpus.load(folder).digest == card.get("data_digest")]
     return any(in_pool(folder, querier) for folder in own or folders)

@@ -86,7 +86,22 @@ def test_it_works_from_any_folder(
 def test_a_cache_that_is_gone_is_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(work / "cache")
     assert main(["forget", "run=run", "querier=querier 1"]) == 0
-    assert f"not searched: the cache {work / 'cache'} is not there" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"not searched: the cache {work / 'cache'} is not there" in said
+    assert "is left in the runs (no cache was searched) under" in said
+
+
+def test_a_project_that_was_moved_as_a_whole_is_searched(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = work / "outputs" / "run" / "run.json"
+    card.write_text(card.read_text().replace(f'"cache": "{work / "cache"}"', '"cache": "cache"'))
+    moved = work.rename(work.parent / "moved")
+    monkeypatch.chdir(moved)
+    assert main(["forget", "run=run", "querier=querier 1"]) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"removed [1-9]\d* dialogues from", said)
+    assert "not unlearned: outputs/run" in said
 
 
 def test_the_cache_of_every_run_is_covered(work: Path) -> None:
