@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from querier.commands.options import ForgetOptions
-from querier.data.forgetting import Forgotten, forget
+from querier.data.forgetting import Forgotten, forget, prepared_folders
 from querier.data.records import Corpus
 from querier.errors import InputError
 from querier.files import write_atomic
@@ -64,8 +64,8 @@ def found_runs(named: Run, output: Path) -> tuple[list[Path], list[Run]]:
 
 def known_queriers(caches: Sequence[Path]) -> list[str]:
     """The names in the prepared corpora of the caches."""
-    folders = [folder for cache in caches for folder in sorted((cache / "prepared").glob("*/corpus"))]
-    return sorted({name for folder in folders for name in Corpus.load(folder).queriers})
+    folders = [folder for cache in caches for folder in prepared_folders(cache)]
+    return sorted({name for folder in folders for name in Corpus.load(folder / "corpus").queriers})
 
 
 def inside(path: Path, folders: Sequence[Path]) -> bool:
@@ -80,7 +80,7 @@ def base_cards(cache: Path) -> list[Path]:
 
 def trained_on(cache: Path, querier: str) -> bool:
     """Whether a querier is in the training pool of any prepared corpus of a cache."""
-    return any(in_pool(path, querier) for path in sorted((cache / "prepared").glob("*/corpus")))
+    return any(in_pool(folder / "corpus", querier) for folder in prepared_folders(cache))
 
 
 def say_removed(done: Forgotten, examples: int) -> None:
@@ -140,7 +140,7 @@ def saw_querier(one: Run, querier: str) -> bool:
         return False
     if folder := card.get("prepared"):  # in the cache where that lies now
         return in_pool(cache / "prepared" / Path(folder).name / "corpus", querier)
-    folders = sorted((cache / "prepared").glob("*/corpus"))
+    folders = [folder / "corpus" for folder in prepared_folders(cache)]
     own = [folder for folder in folders if Corpus.load(folder).digest == card.get("data_digest")]
     return any(in_pool(folder, querier) for folder in own or folders)
 

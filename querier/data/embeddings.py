@@ -70,28 +70,6 @@ class EmbeddingStore:
         rows: np.ndarray = found[inverse]
         return rows
 
-    def remove(self, texts: Sequence[str]) -> int:
-        """Erase the vectors of `texts`; the rows of the other texts stay where they are.
-
-        Returns:
-            How many texts were there.
-        """
-        keys, _ = self._distinct(texts)
-        with locked(self.folder / "lock"):
-            self._read_keys()
-            found = self._find(keys)
-            found = found[found >= 0]
-            if self._keys.exists():
-                # Keys first, then the vectors of all removed keys: a second call finishes what a killed one began.
-                with self._keys.open("r+b") as file:
-                    for row in found:
-                        file.seek(int(row) * KEY_BYTES)
-                        file.write(GONE)
-                    _flush(file.fileno())
-                self._read_keys()
-                self._erase(np.flatnonzero((self._known == 0).all(1)))
-        return len(found)
-
     def _distinct(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Keys of the distinct texts in order of appearance, (m, 4) uint64, and the place of each text in them."""
         start = hashlib.sha256(self.encode.digest.encode())
@@ -145,14 +123,6 @@ class EmbeddingStore:
             with path.open("ab") as file:
                 file.truncate(len(self._known) * size)
 
-    def _erase(self, rows: np.ndarray) -> None:
-        width = 2 * self.encode.size
-        with self._vectors.open("r+b") as file:
-            for row in rows:
-                file.seek(int(row) * width)
-                file.write(bytes(width))
-            _flush(file.fileno())
-
     def _read_keys(self) -> None:
         count = _whole_rows(self.folder, self.encode.size)
         self._known = _as_keys(_read(self._keys, count * KEY_BYTES))
@@ -161,10 +131,15 @@ class EmbeddingStore:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; other processes wait until the block ends, or until this process does."""
+def locked(path: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the lock file `path`; other processes wait until the block ends, or until this process does.
+
+    Args:
+        path: Of the file.
+        shared: Whether others that say so may hold it at the same time.
+    """
     with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -190,6 +165,47 @@ def rows_digest(folder: Path, rows: np.ndarray) -> str:
     if len(rows) and int(rows.max()) >= len(keys):
         return "missing"
     return hashlib.sha256(np.ascontiguousarray(keys[rows]).tobytes()).hexdigest()
+
+
+def known_rows(folder: Path) -> np.ndarray:
+    """Whether each row of a store still has its text's key, (M,) bool."""
+    known: np.ndarray = (_as_keys(_read(folder / "keys.bin", -1)) != 0).any(1)
+    return known
+
+
+def erase_rows(folder: Path, rows: np.ndarray, size: int) -> int:
+    """Overwrite rows of a store with zeros, keys first, so that a second call finishes what a killed one began.
+
+    The other rows stay where they are. A store that is open elsewhere reads its keys no second time: see to it that
+    no preparation goes on.
+
+    Args:
+        folder: Of the store.
+        rows: (n,) int64.
+        size: E.
+
+    Returns:
+        How many of them still had their key.
+    """
+    with locked(folder / "lock"):
+        left = int(known_rows(folder)[rows].sum())
+        for name, width in (("keys.bin", KEY_BYTES), ("vectors.f16", 2 * size)):
+            with (folder / name).open("r+b") as file:
+                for row in rows.tolist():
+                    file.seek(row * width)
+                    file.write(bytes(width))
+                file.flush()
+                _flush(file.fileno())
+    return left
+
+
+def remove_store(folder: Path) -> int:
+    """Remove all of a store, and say how many texts had a vector there."""
+    with locked(folder / "lock"):
+        left = int(known_rows(folder).sum())
+        for name in ("keys.bin", "vectors.f16"):
+            (folder / name).unlink(missing_ok=True)
+    return left
 
 
 def _whole_rows(folder: Path, size: int) -> int:

@@ -1,20 +1,22 @@
 """Removing a querier from a prepared corpus: records, rows of every index, and vectors that nobody else's text needs.
 
 Other queriers keep their dialogues, histories, neighbours and clusters; only the places where the forgotten querier
-stood are closed up. Weights that were trained on their texts are not touched: that is said by the command.
+stood are closed up. What killed preparations left behind goes as a whole, whoever's it is. Weights that were trained on
+their texts are not touched: that is said by the command.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from querier.data.embeddings import GONE, KEY_BYTES, locked, rows_digest
+from querier.data.embeddings import erase_rows, known_rows, locked, remove_store, rows_digest
 from querier.data.records import Corpus
 from querier.errors import InputError
 from querier.files import atomic_folder
@@ -52,9 +54,10 @@ class _Held:
 
 
 def forget(querier: str, caches: Sequence[Path]) -> Forgotten:
-    """Remove a querier from every prepared corpus of the caches, then the vectors that nobody needs any more.
+    """Remove a querier from every prepared corpus of the caches, and all vectors that no corpus needs any more.
 
-    Safe to call again: a second call finishes what an interrupted one began, or finds nothing.
+    Safe to call again: a second call finishes what an interrupted one began, or finds nothing. Preparations of other
+    processes are waited for.
 
     Args:
         querier: The name.
@@ -63,26 +66,32 @@ def forget(querier: str, caches: Sequence[Path]) -> Forgotten:
     Raises:
         InputError: A corpus has no other querier; nothing is removed then.
     """
-    described = [path for cache in caches for path in sorted((cache / "prepared").glob("*/prepared.json"))]
-    held = [_hold(path.parent, querier) for path in described]
-    for one in held:
-        if one.mine.all():
-            raise InputError(
-                f"{querier!r} is the only querier of {one.folder}, nothing was removed; "
-                "remove that folder and the runs that were trained on it as a whole, then forget again"
-            )
-    # Vectors go first: while a corpus still names the querier, a second call knows which texts were theirs.
-    vectors = 0
-    for store, size in dict.fromkeys((one.store, one.size) for one in held):
-        sound = [one for one in held if one.store == store and one.sound]
-        theirs = {row for one in sound for row in one.rows[one.mine].ravel().tolist()}
-        needed = {row for one in sound for row in one.rows[~one.mine].ravel().tolist()} if theirs else set()
-        vectors += _erase(store, np.array(sorted(theirs - needed), dtype=np.int64), size)
-    removed = {str(one.folder): int(one.mine.sum()) for one in held if one.mine.any()}
-    for one in held:
-        if one.mine.any():
-            _prune(one, querier)
-    return Forgotten(removed, vectors)
+    with _alone(caches):
+        held = [_hold(folder, querier) for cache in caches for folder in prepared_folders(cache)]
+        for one in held:
+            if one.mine.all():
+                raise InputError(
+                    f"{querier!r} is the only querier of {one.folder}, nothing was removed; "
+                    "remove that folder and the runs that were trained on it as a whole, then forget again"
+                )
+        for leftover in (path for cache in caches for path in _leftovers(cache)):
+            shutil.rmtree(leftover)
+        # Vectors go first: while a corpus still names the querier, a second call knows which texts were theirs.
+        stores = {path.parent.resolve() for cache in caches for path in (cache / "embeddings").glob("*/keys.bin")}
+        vectors = sum(
+            _erase_unneeded(store, [one for one in held if one.store == store and one.sound])
+            for store in sorted(stores | {one.store for one in held})
+        )
+        removed = {str(one.folder): int(one.mine.sum()) for one in held if one.mine.any()}
+        for one in held:
+            if one.mine.any():
+                _prune(one)
+        return Forgotten(removed, vectors)
+
+
+def prepared_folders(cache: Path) -> list[Path]:
+    """The finished preparations of a cache."""
+    return [path.parent for path in sorted((cache / "prepared").glob("[!.]*/prepared.json"))]
 
 
 def without(prepared_rows: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -101,6 +110,22 @@ def without(prepared_rows: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return np.take_along_axis(moved, order, axis=-1)
 
 
+@contextmanager
+def _alone(caches: Sequence[Path]) -> Iterator[None]:
+    """No preparation of these caches goes on or begins meanwhile."""
+    with ExitStack() as stack:
+        for folder in sorted({cache.resolve() / "prepared" for cache in caches}):
+            if folder.is_dir():
+                stack.enter_context(locked(folder / "lock"))
+        yield
+
+
+def _leftovers(cache: Path) -> list[Path]:
+    """What killed processes left: folders that were to become preparations, and old ones that had stepped aside."""
+    found = [path for pattern in (".*.part", ".*.part.old") for path in (cache / "prepared").glob(pattern)]
+    return sorted(path for path in found if path.is_dir())
+
+
 def _hold(folder: Path, querier: str) -> _Held:
     corpus = Corpus.load(folder / "corpus")
     number = corpus.queriers.index(querier) if querier in corpus.queriers else -1
@@ -110,34 +135,29 @@ def _hold(folder: Path, querier: str) -> _Held:
     store = (folder / meta["embeddings"]).resolve()
     used = np.unique(rows)
     # An interrupted call has removed keys already: then the digest differs although the rows are right.
-    sound = rows_digest(store, used) == meta["rows"] or bool(_removed(store, used).any())
+    sound = rows_digest(store, used) == meta["rows"] or _some_removed(store, used)
     return _Held(folder, mine, rows, store, meta["size"], sound)
 
 
-def _removed(store: Path, rows: np.ndarray) -> np.ndarray:
-    """Whether the key of each row of a store was removed, (n,) bool; False for rows that the store does not have."""
-    path = store / "keys.bin"
-    data = path.read_bytes() if path.is_file() else b""
-    return np.array([data[row * KEY_BYTES : (row + 1) * KEY_BYTES] == GONE for row in rows], dtype=bool)
+def _some_removed(store: Path, rows: np.ndarray) -> bool:
+    """Whether the text of any of these rows of a store was removed; rows that the store does not have were not."""
+    known = known_rows(store)
+    return not known[rows[rows < len(known)]].all()
 
 
-def _erase(store: Path, rows: np.ndarray, size: int) -> int:
-    """Overwrite keys, then vectors, of rows of a store with zeros; returns how many keys were still there."""
-    if not len(rows):
+def _erase_unneeded(store: Path, sound: Sequence[_Held]) -> int:
+    """Erase the vectors of a store that nobody's text of these corpora but the querier's needs; how many there were."""
+    if not (store / "keys.bin").is_file():
         return 0
-    with locked(store / "lock"):
-        left = int((~_removed(store, rows)).sum())
-        for name, width in (("keys.bin", KEY_BYTES), ("vectors.f16", 2 * size)):
-            with (store / name).open("r+b") as file:
-                for row in rows.tolist():
-                    file.seek(row * width)
-                    file.write(bytes(width))
-                file.flush()
-                os.fsync(file.fileno())
-    return left
+    needed = np.zeros(len(known_rows(store)), dtype=bool)
+    for one in sound:
+        needed[one.rows[~one.mine]] = True
+    if not needed.any():
+        return remove_store(store)
+    return erase_rows(store, np.flatnonzero(~needed), sound[0].size)
 
 
-def _prune(held: _Held, querier: str) -> None:
+def _prune(held: _Held) -> None:
     """Write the prepared corpus again without the querier, in the place of the old one."""
     folder, keep = held.folder, ~held.mine
     corpus = Corpus.load(folder / "corpus")
@@ -153,7 +173,7 @@ def _prune(held: _Held, querier: str) -> None:
         if name in ROWS:
             arrays[name] = without(array[keep], keep)
     used = np.unique(held.rows[keep])
-    if held.sound and not _removed(held.store, used).any():  # otherwise its vectors are missed, and it is prepared anew
+    if held.sound and not _some_removed(held.store, used):  # otherwise its vectors are missed, and it is prepared anew
         meta["rows"] = rows_digest(held.store, used)
     with atomic_folder(folder) as new:
         left.save(new / "corpus")

@@ -23,7 +23,7 @@ from querier.data.embeddings import EmbeddingStore, Progress, locked, open_matri
 from querier.data.records import Corpus
 from querier.data.stylometry import stylometries
 from querier.errors import InputError
-from querier.files import atomic_folder
+from querier.files import atomic_folder, check_place
 from querier.neighbours.clusters import Clusters, fit_clusters
 from querier.neighbours.contrast_users import ContrastUsers, Rows, find_contrast_users, no_contrast_users
 from querier.neighbours.index import PoolIndex
@@ -180,9 +180,10 @@ def prepare(
     """
     digest = prepared_digest(corpus, encode, config)
     place = Path(folder) / "prepared" / digest[:24]
-    store = EmbeddingStore(Path(folder) / "embeddings" / encode.digest[:24], encode)
+    check_place(place.parent)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with locked(place.with_suffix(".lock")):
+    with locked(place.parent / "lock", shared=True), locked(place.with_suffix(".lock")):
+        store = EmbeddingStore(Path(folder) / "embeddings" / encode.digest[:24], encode)
         if (place / "prepared.json").is_file():
             try:
                 found = Prepared.load(place)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from querier.data.embeddings import EmbeddingStore, rows_digest
+from querier.data.embeddings import EmbeddingStore, erase_rows, known_rows, remove_store, rows_digest
 from querier.errors import InputError
 
 TEXTS = [f"text number {i % 150}" for i in range(200)]
@@ -134,12 +134,13 @@ def test_a_store_opened_before_another_wrote_sees_its_rows(tmp_path: Path) -> No
     assert encode.asked == []
 
 
-def test_removed_texts_leave_no_vector_and_others_stay(tmp_path: Path) -> None:
+def test_erased_rows_leave_no_vector_and_others_stay(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path, FakeEncoder())
     rows = store.rows(TEXTS)
     kept = rows_digest(tmp_path, rows[5:10])
-    assert store.remove(TEXTS[:3] + ["never seen"]) == 3
-    assert store.remove(TEXTS[:3]) == 0
+    assert erase_rows(tmp_path, rows[:3], 8) == 3
+    assert erase_rows(tmp_path, rows[:3], 8) == 0
+    assert known_rows(tmp_path).tolist() == [False] * 3 + [True] * 147
     assert (store.matrix[rows[:3]] == 0).all()
     check(store, TEXTS[3:150], rows[3:150])
     assert rows_digest(tmp_path, rows[5:10]) == kept
@@ -155,7 +156,7 @@ def test_rows_digest_tells_a_missing_row(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path, FakeEncoder())
     rows = store.rows(TEXTS[:10])
     digest = rows_digest(tmp_path, rows)
-    store.remove(TEXTS[:1])
+    erase_rows(tmp_path, rows[:1], 8)
     assert rows_digest(tmp_path, rows) != digest
     assert rows_digest(tmp_path, np.array([99])) == "missing"
 
@@ -164,7 +165,14 @@ def test_empty_texts_and_empty_store(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path, FakeEncoder())
     assert store.rows([]).shape == (0,)
     assert store.matrix.shape == (0, 8)
-    assert store.remove(["x"]) == 0
+
+
+def test_a_removed_store_begins_anew(tmp_path: Path) -> None:
+    EmbeddingStore(tmp_path, FakeEncoder()).rows(TEXTS)
+    assert remove_store(tmp_path) == 150
+    assert not known_rows(tmp_path).size
+    anew = EmbeddingStore(tmp_path, FakeEncoder())
+    check(anew, TEXTS[7:9], anew.rows(TEXTS[7:9]))
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

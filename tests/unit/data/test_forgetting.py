@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +15,14 @@ import numpy as np
 import pytest
 
 from querier.config import Config, TowersConfig
-from querier.data.embeddings import EmbeddingStore
+from querier.data.embeddings import EmbeddingStore, locked, remove_store
 from querier.data.forgetting import forget, without
 from querier.data.preparation import Prepared, prepare
 from querier.data.records import Corpus
 from querier.errors import InputError
 from querier.types import Dialogue, Split, Turn
+
+ROOT = Path(__file__).parents[3]
 
 
 class WordEncoder:
@@ -31,10 +37,10 @@ class WordEncoder:
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def made(cache: Path, encode: WordEncoder | None = None, queriers: int = 6) -> Prepared:
+def made(cache: Path, encode: WordEncoder | None = None, queriers: int = 6, first: int = 0) -> Prepared:
     dialogues = []
     for number in range(60):
-        name = f"q{number % queriers}" if queriers > 1 else "q1"
+        name = f"q{first + number % queriers}" if queriers > 1 else "q1"
         reply = f"private word {name}" if number % 2 else "shared word"
         turns = (Turn(name, f"question {number % 7}"), Turn("tutor", reply))
         dialogues.append(Dialogue(f"d{number}", name, "tutor", turns, number, f"s{number}"))
@@ -104,9 +110,11 @@ def test_a_store_that_was_made_anew_loses_nothing_of_others(tmp_path: Path) -> N
     stale = made(tmp_path).folder
     shutil.rmtree(tmp_path / "embeddings")
     others = EmbeddingStore(tmp_path / "embeddings" / WordEncoder().digest[:24], WordEncoder())
-    others.rows([f"another text {number}" for number in range(50)])
-    assert forget("q1", [tmp_path]).vectors == 0
-    assert zeros(tmp_path, WordEncoder()) == 0
+    others.rows([f"another text {number}" for number in range(50)])  # rows that the stale one takes for its own
+    sound = made(tmp_path, first=6).folder
+    assert forget("q1", [tmp_path]).vectors == 50
+    assert zeros(tmp_path, WordEncoder()) == 50
+    assert Prepared.load(sound).corpus.queriers == sorted(f"q{number}" for number in range(6, 12))
     assert "q1" not in Corpus.load(stale / "corpus").queriers
     with pytest.raises(InputError, match="no longer in"):
         Prepared.load(stale)
@@ -134,6 +142,41 @@ def test_a_kill_between_the_steps_is_mended_by_the_same_call(tmp_path: Path, mon
             forget("q1", [tmp_path])
     assert forget("q1", [tmp_path]).dialogues == {str(folder): 10}
     assert "q1" not in Prepared.load(folder).corpus.queriers
+
+
+def test_what_a_killed_preparation_left_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = made(tmp_path).folder
+
+    def killed(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if not (child := os.fork()):
+        monkeypatch.setattr("querier.data.preparation.fit_clusters", killed)
+        made(tmp_path, first=6)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert any(b"private word q7" in path.read_bytes() for path in tmp_path.rglob("*.arrow"))
+    held = made(tmp_path).replies(range(60)).copy()
+    done = forget("q7", [tmp_path])
+    assert done.dialogues == {}
+    assert done.vectors == 3  # private replies of q7, q9 and q11; all other texts are the sound one's as well
+    assert not any(b"private word q7" in path.read_bytes() for path in tmp_path.rglob("*.arrow"))
+    assert [path for path in (tmp_path / "prepared").iterdir() if path.is_dir()] == [sound]
+    np.testing.assert_array_equal(Prepared.load(sound).replies(range(60)), held)
+
+
+def test_a_preparation_that_waited_for_forget_misses_no_vector(tmp_path: Path) -> None:
+    folder = made(tmp_path).folder
+    shutil.rmtree(folder)  # the same is prepared again while its vectors, which nobody needs now, are erased
+    script = f"from pathlib import Path; from {__name__} import made; made(Path({str(tmp_path)!r}))"
+    path = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
+    with locked(tmp_path / "prepared" / "lock"):
+        waiting = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": path})
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(8)
+        remove_store(tmp_path / "embeddings" / WordEncoder().digest[:24])
+    assert waiting.wait(60) == 0
+    assert np.abs(Prepared.load(folder).replies(range(60))).sum(1).min() > 0
 
 
 def test_rows_are_renumbered_and_holes_closed() -> None:

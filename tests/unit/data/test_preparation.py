@@ -12,7 +12,7 @@ import pytest
 from querier.choices import Contrast, Pool
 from querier.config import ClustersConfig, Config, ContrastConfig, DataConfig, TowersConfig
 from querier.data.describing import describe_clusters, example_anchor, explain_contrast
-from querier.data.embeddings import EmbeddingStore
+from querier.data.embeddings import erase_rows
 from querier.data.preparation import Prepared, prepare
 from querier.data.records import Corpus
 from querier.errors import InputError
@@ -221,8 +221,7 @@ def test_interrupted_preparation_leaves_no_folder_and_resumes(tmp_path: Path, mo
 
 def test_removed_vectors_are_noticed(tmp_path: Path) -> None:
     prepared = prepare(corpus(), WordEncoder(), config(), tmp_path)
-    store = EmbeddingStore(next((tmp_path / "embeddings").iterdir()), WordEncoder())
-    store.remove(corpus().replies()[:1])
+    erase_rows(next((tmp_path / "embeddings").iterdir()), prepared.reply_row[:1], WordEncoder.size)
     with pytest.raises(InputError, match="run `querier prepare` again"):
         Prepared.load(prepared.folder)
     encode = WordEncoder()
