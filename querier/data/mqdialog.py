@@ -23,7 +23,7 @@ import numpy as np
 
 from querier.choices import SplitBy
 from querier.data.parsing import counted
-from querier.data.sources import Source, check_exists, read_json
+from querier.data.sources import Source, check_exists, natural, read_json
 from querier.data_config import DataConfig
 from querier.errors import InputError
 
@@ -50,7 +50,12 @@ def read_mqdialog(config: DataConfig, notes: list[str]) -> Iterator[Source]:
     """
     items = [item for path, part in _files(Path(config.path)) for item in _read(path, part)]
     good = [item for item in items if not item.source.fault]
-    order = {key: time for time, key in enumerate(sorted({(item.show, item.chunk) for item in good}, key=_natural))}
+    order = {
+        key: time
+        for time, key in enumerate(
+            sorted({(item.show, item.chunk) for item in good}, key=lambda chunk: natural(*chunk))
+        )
+    }
     held = _validation(good, config.split_seed)
     given = config.split is SplitBy.given
     for item in good:
@@ -155,9 +160,3 @@ def _validation(items: list[_Item], seed: int) -> set[str]:
     runs = sorted({item.run for item in items if item.source.record["split"] == "train"})
     count = round(SHARE_OF_VALIDATION * len(runs))
     return {runs[place] for place in np.random.default_rng(seed).permutation(len(runs))[:count]}
-
-
-def _natural(key: tuple[str, str]) -> list[tuple[int, int, str]]:
-    """Sorts chunk 10 behind chunk 9."""
-    parts = re.split(r"(\d+)", "/".join(key))
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

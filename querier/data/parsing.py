@@ -18,6 +18,7 @@ from querier.types import Dialogue, Turn
 
 FIELDS = ("id", "querier", "responder", "turns", "query", "reply", "time", "scene", "item", "split")
 SPLITS = ("train", "validation", "test", "history")
+NUMBERED = ("id", "querier", "responder", "scene", "item")  # names, which tables often give as whole numbers
 NEEDED = ("querier", "id")
 ALIASES = {  # what logs often call a field: only suggested, never taken for it
     "querier": ("user", "customer", "speaker", "author", "asker"),
@@ -141,7 +142,7 @@ class Parser:
                 values[target] = record[name]
         for name, value in record.items():
             if name not in self._names:
-                self._check_name(name)
+                self._check_name(name, record)
             if name in self._sources:
                 continue
             if name in FIELDS and name not in self.fields:
@@ -150,11 +151,13 @@ class Parser:
                 extra[name] = value
         return {name: value for name, value in values.items() if not _absent(value)}, extra
 
-    def _check_name(self, name: str) -> None:
+    def _check_name(self, name: str, record: Mapping[str, Any]) -> None:
         if not isinstance(name, str):
             raise InputError(f"a field's name must be text, got {_got(name)}")
         if name not in self._sources and name not in FIELDS:
-            known = near_miss(name, [field for field in FIELDS if field not in self.fields])
+            there = {*record, *self.fields}
+            there |= {"turns"} if "query" in there else {"query", "reply"} if "turns" in there else set()
+            known = near_miss(name, [field for field in FIELDS if field not in there])
             if known:
                 raise InputError(
                     f"field `{name}`: unknown, and too close to `{known}` to be meant otherwise; rename it to "
@@ -192,6 +195,8 @@ class Parser:
 
     def _text(self, values: Mapping[str, Any], name: str, default: str = "") -> str:
         value = values.get(name)
+        if name in NUMBERED and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
         return default if value is None else check_text(value, self._place(name))
 
     def _time(self, values: Mapping[str, Any], order: int) -> int:
@@ -235,7 +240,7 @@ class Parser:
 def check_text(value: object, place: str) -> str:
     """A text that is not empty and can be written as UTF-8."""
     if not isinstance(value, str):
-        raise InputError(f"{place}: must be text, got {_got(value)}; write it in quotes")
+        raise InputError(f"{place}: must be text, got {_got(value)}; write it as text (in JSON: in quotes)")
     if not value.strip():
         raise InputError(f"{place}: must not be empty, got {value!r}; write a text or leave the dialogue out")
     try:

@@ -17,7 +17,7 @@ from querier.choices import OnError, Reader
 from querier.data import lamp, longlamp, mqdialog, reviews, tables
 from querier.data.parsing import Parser, counted, nearest_first, setting
 from querier.data.records import Corpus
-from querier.data.sources import Source, decode, files_of, open_bytes, other_reader
+from querier.data.sources import READERS, Source, decode, files_of, open_bytes, other_reader
 from querier.data.splits import split
 from querier.data_config import DataConfig
 from querier.errors import InputError
@@ -162,6 +162,11 @@ def _read(config: DataConfig) -> Reading:
     if moved:
         were = "was" if moved == 1 else "were"
         notes.append(f"{moved} of {len(dialogues)} dialogues came out of the order of their times and {were} sorted")
+    ending = next((ending for ending, reader in READERS.items() if reader == config.reader), "")
+    files = [path.name for path in files_of(config.path, ending)] if ending and not timed[True] else []
+    if len(files) > 1:
+        names = ", ".join(files[:SHOWN]) + (f" and {len(files) - SHOWN} more" if len(files) > SHOWN else "")
+        notes.append(f"no record has a time, so the order of the files is it: {names}")
     name = parser.could_be("time")
     if name and not timed[True]:
         notes.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +11,12 @@ from typing import Any, BinaryIO
 from querier.data.parsing import nearest_first
 from querier.errors import InputError
 
+NOT_TEXT = {  # how files begin that are no UTF-8 as a whole, and what to do
+    b"\x1f\x8b": "the file is packed: unpack it with gunzip",
+    b"PK\x03\x04": "the file is packed: unpack it with unzip",
+    b"\xff\xfe": "the file is UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "the file is UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
+}
 READERS = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}  # which reader takes files of which ending
 
 
@@ -33,7 +40,7 @@ class Source:
 
 
 def files_of(path: str, ending: str) -> list[Path]:
-    """The file itself, or the files of a folder with this ending, by name.
+    """The file itself, or the files of a folder with this ending, by name, 10 behind 9.
 
     Raises:
         InputError: When there is nothing to read.
@@ -42,15 +49,22 @@ def files_of(path: str, ending: str) -> list[Path]:
     check_exists(place)
     if place.is_file():
         return [place]
-    files = sorted(file for file in place.iterdir() if file.suffix == ending and file.is_file())
+    every = [file for file in place.iterdir() if file.is_file()]
+    files = sorted((file for file in every if file.suffix.lower() == ending), key=lambda file: natural(file.name))
     if not files:
-        others = {file.suffix for file in place.iterdir() if file.is_file()}
+        others = {file.suffix.lower() for file in every}
         near = [f"{other} files: data={reader}" for other, reader in READERS.items() if other in others]
         also = f" (it holds {', '.join(near)})" if near else ""
         raise InputError(
             f"data.path: the folder {path} holds no {ending} file; give a file, or another data.reader{also}"
         )
     return files
+
+
+def natural(*names: str) -> list[tuple[int, int, str]]:
+    """A key that sorts names with numbers in them by the numbers: chunk 10 behind chunk 9."""
+    parts = re.split(r"(\d+)", "/".join(names))
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 def other_reader(path: Path, own: str) -> str:
@@ -107,8 +121,8 @@ def decode(content: bytes, first: bool = False) -> tuple[str, str]:
     try:
         return content.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n"), ""
     except UnicodeDecodeError as error:
-        fault = (
-            f"not UTF-8: byte 0x{content[error.start]:02x} at position {error.start + 1}; save the file as UTF-8, "
-            "or convert it: iconv -f LATIN1 -t UTF-8"
-        )
+        do = "save the file as UTF-8, or convert it: iconv -f LATIN1 -t UTF-8"
+        if first:
+            do = next((what for start, what in NOT_TEXT.items() if content.startswith(start)), do)
+        fault = f"not UTF-8: byte 0x{content[error.start]:02x} at position {error.start + 1}; {do}"
         return content.decode("utf-8", errors="replace").rstrip("\r\n"), fault

@@ -286,4 +286,23 @@ def _report(corpus: Corpus, example: np.ndarray) -> list[str]:
                 f"{counted(int(missing.sum()), 'querier')} {have} {what}: {', '.join(names)}"
                 + (f" and {more} more" if more else "")
             )
-    return notes
+    return notes + _without_history(corpus)
+
+
+def _without_history(corpus: Corpus) -> list[str]:
+    """How many test dialogues have no earlier one of their querier, where a tie in time is among the reasons."""
+    read = corpus.split != Split.EXCLUDED.value
+    first = np.full(len(corpus.queriers), np.iinfo(np.int64).max)
+    np.minimum.at(first, corpus.querier[read], corpus.time[read])
+    at_first = np.bincount(
+        corpus.querier[read], weights=corpus.time[read] == first[corpus.querier[read]], minlength=len(first)
+    )
+    tested = corpus.split == _TEST
+    bare = tested & (corpus.time <= first[corpus.querier])
+    tied = int((bare & (at_first[corpus.querier] > 1)).sum())
+    if not tied:
+        return []
+    return [
+        f"{int(bare.sum())} of {int(tested.sum())} test dialogues have no earlier one of their querier, {tied} of them "
+        "because others have the same time (a tie is not history): give finer times, or none where their order is it"
+    ]

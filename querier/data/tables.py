@@ -20,6 +20,7 @@ from querier.errors import InputError
 BATCH = 4_096  # rows of a Parquet file that are held in memory at once
 PARTS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+LONGEST = 2**31 - 1  # characters of a cell; the library's own limit is 131 072
 OPTIONAL = ("responder", "time", "scene", "item", "split", "turns", "query", "reply")
 
 
@@ -28,7 +29,8 @@ def read_csv(config: DataConfig, notes: list[str]) -> Iterator[Source]:
 
     All cells are text: `time` is read as a whole number, `turns` as JSON, and an empty cell counts as absent.
     """
-    names = {config.fields.get(field, field): field for field in ("time", "turns", *OPTIONAL)}
+    names = {config.fields.get(field, field): field for field in OPTIONAL}
+    csv.field_size_limit(LONGEST)
     for path in files_of(config.path, ".csv"):
         faults: dict[int, str] = {}
         lines = _lines(path, faults)
@@ -36,11 +38,13 @@ def read_csv(config: DataConfig, notes: list[str]) -> Iterator[Source]:
         separator = next((sign for sign in SEPARATORS if sign in "".join(start)), ",")
         if separator != ",":
             notes.append(f"{path}: separated by {SEPARATORS[separator]}, as its first line is")
-        rows = csv.reader(chain(start, lines), delimiter=separator)
+        rows = csv.reader(chain(start, lines), delimiter=separator, strict=True)
         header: list[str] | None = None
         before = 0
         for row, fault in _rows(rows):
             first, before = before + 1, rows.line_num
+            if fault and before > first:
+                fault += f"; it was read from line {first} to {before}"
             fault = next((faults[line] for line in range(first, before + 1) if line in faults), fault)
             if header is None:
                 header = _header(row, fault, path, first)
@@ -136,7 +140,8 @@ def _rows(rows: Any) -> Iterator[tuple[list[str], str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield [], f"not CSV: {error}; put cells with commas, quotes or line breaks into quotes"
+            advice = "put cells with commas, quotes or line breaks into quotes, and end each quote that begins a cell"
+            yield [], f"not CSV: {error}; {advice} (a quote inside is written twice)"
 
 
 def _header(row: list[str], fault: str, path: Path, line: int) -> list[str]:
@@ -153,9 +158,10 @@ def _header(row: list[str], fault: str, path: Path, line: int) -> list[str]:
 
 def _cells(row: dict[str, str], names: Mapping[str, str]) -> dict[str, Any]:
     record: dict[str, Any] = {}
+    spoken = any(cell and names.get(name) == "turns" for name, cell in row.items())
     for name, cell in row.items():
         field = names.get(name)
-        if not cell and (field not in ("query", "reply")):
+        if not cell and (spoken or field not in ("query", "reply")):
             continue
         record[name] = cell
         if field == "time":

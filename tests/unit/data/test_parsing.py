@@ -56,6 +56,12 @@ def test_what_a_turn_holds_besides_speaker_and_text_is_kept() -> None:
     assert Parser()(record(turns=spoken), 0).extra == {"turns": [{"tone": "cross"}, {}]}
 
 
+def test_names_may_be_whole_numbers() -> None:
+    spoken = turns(("7", "Why?"), ("8", "Because."))
+    read = Parser()(record(id=17, querier=7, responder=8, scene=3, item=0, turns=spoken), 0)
+    assert (read.id, read.querier, read.responder, read.scene, read.item) == ("17", "7", "8", "3", "0")
+
+
 def test_a_whole_number_written_as_a_float_is_a_time() -> None:
     assert Parser()(record(time=12.0), 0).time == 12
 
@@ -72,10 +78,11 @@ def test_a_whole_number_written_as_a_float_is_a_time() -> None:
         (record(turns=None), r"field `turns`: missing \(as are `query` and `reply`\)"),
         (record(turns=None, query="Why?"), r"field `reply`: missing"),
         (record(query="Why?", reply="No."), r"field `query`: given beside `turns`"),
-        (record(id=17), r"field `id`: must be text, got 17 \(int\); write it in quotes"),
+        (record(id=1.5), r"field `id`: must be text, got 1.5 \(float\); write it as text"),
+        (record(id=True), r"field `id`: must be text, got True \(bool\)"),
         (record(querier=["Ann"]), r"field `querier`: must be text, got \['Ann'\] \(list\)"),
-        (record(scene=4), r"field `scene`: must be text"),
-        (record(item=4), r"field `item`: must be text"),
+        (record(scene=[4]), r"field `scene`: must be text"),
+        (record(item=4.0), r"field `item`: must be text"),
         (record(querier="  "), r"field `querier`: must not be empty"),
         (record(querier="Bob"), r"field `responder`: 'Bob' is the querier too"),
         (record(time="noon"), r"field `time`: must be a whole number, got 'noon' \(str\); .*Unix seconds"),
@@ -120,7 +127,14 @@ def test_refuses(bad: Any, message: str) -> None:
 )
 def test_refuses_a_near_miss_of_a_known_field(name: str, meant: str) -> None:
     with pytest.raises(InputError, match=rf"field `{name}`: unknown, and too close to `{meant}`"):
-        Parser()(record(**{name: "x"}), 0)
+        Parser()(record(**{meant: None, name: "x"}), 0)
+
+
+@pytest.mark.parametrize("name", ["responder_id", "times", "queriers", "turn", "reply_to", "query_id", "ID"])
+def test_a_name_near_a_field_that_the_record_has_is_one_of_its_own(name: str) -> None:
+    assert Parser()(record(**{name: "x"}), 0).extra == {name: "x"}
+    spoken = record(turns=None, query="Why?", reply="So.", **{name: "x"})
+    assert Parser()(spoken, 0).extra == {name: "x"}
 
 
 @pytest.mark.parametrize("name", ["title", "rating", "uid", "pid", "order", "cluster_id", "timestamp", "score", "text"])

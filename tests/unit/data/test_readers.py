@@ -2,74 +2,19 @@
 
 from __future__ import annotations
 
-import csv
+import gzip
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
+from written import Row, config, dialogues, rows, write_csv, write_datasets, write_jsonl, write_parquet
 
 from querier.choices import OnError, Reader, SplitBy
 from querier.config import DataConfig
 from querier.data.readers import check, read, split_reading, write_refused
 from querier.errors import InputError
-from querier.types import Dialogue
-
-Row = dict[str, Any]
-
-
-def rows(count: int = 6) -> list[Row]:
-    return [
-        {
-            "id": f"d{number}",
-            "querier": f"querier {number % 2}",
-            "responder": "Bob",
-            "turns": [
-                {"speaker": f"querier {number % 2}", "text": f'Was, "{number}"?\nÄh'},
-                {"speaker": "Bob", "text": "Nun."},
-            ],
-            "time": number,
-            "scene": f"s{number}",
-        }
-        for number in range(count)
-    ]
-
-
-def write_jsonl(path: Path, records: list[Row]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
-
-
-def write_csv(path: Path, records: list[Row]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(records[0]))
-        writer.writeheader()
-        for record in records:
-            writer.writerow(record | ({"turns": json.dumps(record["turns"])} if "turns" in record else {}))
-    return path
-
-
-def write_parquet(path: Path, records: list[Row]) -> Path:
-    pyarrow.parquet.write_table(pa.Table.from_pylist(records), path)
-    return path
-
-
-def write_datasets(path: Path, records: list[Row]) -> Path:
-    datasets = pytest.importorskip("datasets")
-    datasets.Dataset.from_list(records).save_to_disk(str(path))
-    return path
-
-
-def config(path: Path, **more: Any) -> DataConfig:
-    return DataConfig(path=str(path), **more)
-
-
-def dialogues(path: Path, **more: Any) -> list[Dialogue]:
-    return read(config(path, **more)).dialogues
 
 
 @pytest.fixture
@@ -99,44 +44,20 @@ def test_a_folder_is_read_file_by_file_in_the_order_of_names(tmp_path: Path) -> 
     records = rows()
     for record in records:
         del record["time"]
-    write_jsonl(tmp_path / "b.jsonl", records[3:])
-    write_jsonl(tmp_path / "a.jsonl", records[:3])
+    write_jsonl(tmp_path / "log_10.jsonl", records[4:])
+    write_jsonl(tmp_path / "log_9.JSONL", records[2:4])
+    write_jsonl(tmp_path / "log_1.jsonl", records[:2])
     (tmp_path / "notes.txt").write_text("not read")
-    assert [(d.id, d.time) for d in dialogues(tmp_path)] == [(f"d{n}", n) for n in range(6)]
+    reading = read(config(tmp_path))
+    assert [(d.id, d.time) for d in reading.dialogues] == [(f"d{n}", n) for n in range(6)]
+    order = "no record has a time, so the order of the files is it: log_1.jsonl, log_9.JSONL, log_10.jsonl"
+    assert order in reading.notes
 
 
 def test_byte_order_mark_windows_line_ends_and_empty_lines_are_fine(tmp_path: Path, good: Path) -> None:
     path = tmp_path / "windows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + good.read_bytes().replace(b"\n", b"\r\n\r\n"))
     assert dialogues(path) == dialogues(good)
-
-
-def test_csv_takes_query_and_reply_and_counts_empty_cells_as_absent(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
-    path.write_text("id,customer,query,reply,when,item,mood\na,Ann,Why?,No.,2,,\nb,Ann,So?,Yes.,3.0,x,glad\n")
-    first, second = dialogues(path, reader=Reader.csv, fields={"querier": "customer", "time": "when"})
-    assert (first.query, first.reply, first.time, first.item, first.extra) == ("Why?", "No.", 2, None, {})
-    assert (second.time, second.item, second.extra) == (3, "x", {"mood": "glad"})
-
-
-def test_parquet_nulls_are_absent_and_dates_are_kept(tmp_path: Path) -> None:
-    import datetime
-
-    day = datetime.date(2020, 1, 2)
-    records = [{**row, "item": "x" if row["time"] else None, "day": day} for row in rows()]
-    got = dialogues(write_parquet(tmp_path / "t.parquet", records), reader=Reader.parquet)
-    assert [d.item for d in got] == [None, *["x"] * 5]
-    assert got[0].extra == {"day": day}
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_parts_of_a_dataset_are_its_splits(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    parts = {"train": rows()[:4], "test": rows()[4:]}
-    made = datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in parts.items()})
-    made.save_to_disk(str(tmp_path / "parts"))
-    got = dialogues(tmp_path / "parts", reader=Reader.huggingface)
-    assert [d.split for d in got] == ["train"] * 4 + ["test"] * 2
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -333,23 +254,6 @@ def test_a_name_alone_does_not_decide_what_a_file_is(tmp_path: Path, good: Path)
         read(config(broken(renamed, 3, "{")))
 
 
-@pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
-def test_a_table_is_separated_as_its_first_line_is(tmp_path: Path, sign: str, name: str) -> None:
-    path = tmp_path / "table.csv"
-    path.write_text(
-        "id,querier,query,reply\na,Ann,Why?,So.\n".replace(",", sign) + f'b{sign}Bob{sign}"x{sign}y"{sign}1, 2\n'
-    )
-    reading = read(config(path, reader=Reader.csv))
-    assert [(one.query, one.reply) for one in dialogues(path, reader=Reader.csv)] == [
-        ("Why?", "So."),
-        (f"x{sign}y", "1, 2"),
-    ]
-    assert any(f"separated by {name}, as its first line is" in note for note in reading.notes)
-    path.write_text("id,querier,query,reply\na,Ann,Why?,So.,More.\n".replace(",", sign))
-    with pytest.raises(InputError, match=f"5 cells, but the header has 4; put cells with {name} into quotes"):
-        read(config(path, reader=Reader.csv))
-
-
 def test_refuses_a_path_that_is_not_there(good: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="data.path is empty; give the file or folder"):
         read(DataConfig())
@@ -384,44 +288,18 @@ def test_refuses_wrong_names_in_data_fields(good: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("content", "what"),
     [
-        ("id,querier,query,reply\na,Ann,Why?\n", r":2: 3 cells, but the header has 4"),
-        ("id,querier,query,reply\na\n", r":2: 1 cell, but the header has 4"),
-        ("id,querier,query,reply\na,Ann,Why?,\n", r":2: field `reply`: must not be empty"),
-        ("id,querier,query,reply,time\na,Ann,Why?,No.,noon\n", r":2: field `time`: must be a whole number, got 'noon'"),
-        ('id,querier,turns\na,Ann,"[{"\n', r":2: field `turns`: must be a list"),
-        ("id,id,query,reply\n", r":1: the header names \['id'\] twice"),
-        ("\n\n", r":1: the header is empty"),
-        ("", r"holds no dialogue"),
-        ('id,querier,query,reply\na,Ann,"x\ny",No.\nb,Ann,,No.\n', r":4: field `query`: must not be empty"),
-        (f"id,querier,query,reply\na,Ann,{'x' * 200_000},No.\n", r":2: not CSV: field larger than field limit"),
+        (gzip.compress(b"{}"), "unpack it with gunzip"),
+        ("{}".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
+        (b'{"id": "\xe4"}', "iconv -f LATIN1 -t UTF-8"),
     ],
 )
-def test_refuses_faults_of_csv(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "table.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        read(config(path, reader=Reader.csv))
-
-
-def test_bad_bytes_of_csv_are_found_inside_a_cell_of_several_lines(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
-    path.write_bytes(b'id,querier,query,reply\na,Ann,"x\n\xe4",No.\nb,Ann,Why?,No.\n')
-    reading = read(config(path, reader=Reader.csv, on_error=OnError.skip))
-    assert [(record.line, record.reason[:21]) for record in reading.refused] == [(2, "not UTF-8: byte 0xe4 ")]
-    assert [d.id for d in reading.dialogues] == ["b"]
-
-
-def test_refuses_what_is_no_parquet_file_and_names_the_row_of_a_fault(tmp_path: Path) -> None:
-    path = tmp_path / "t.parquet"
-    path.write_text("no")
-    with pytest.raises(InputError, match=r"t\.parquet: not a Parquet file that can be read"):
-        read(config(path, reader=Reader.parquet))
-    records = rows()
-    records[3]["turns"][-1]["text"] = ""
-    with pytest.raises(InputError, match=r"t\.parquet:4: field `turns`, turn 2 of 2, the reply's text: must not be em"):
-        read(config(write_parquet(path, records), reader=Reader.parquet))
+def test_bytes_that_are_no_utf_8_are_told_apart(tmp_path: Path, content: bytes, what: str) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"not UTF-8: .*{what}"):
+        read(config(path))
 
 
 # ---- check_only

@@ -298,3 +298,17 @@ def test_queriers_without_test_rows_are_reported_not_dropped() -> None:
     corpus, notes = split(Corpus.build(dialogues), DataConfig())
     assert len(corpus) == 50
     assert "1 querier has no test dialogue: early" in notes
+
+
+def test_histories_that_ties_leave_empty_are_reported() -> None:
+    dialogues = [dialogue(number, f"q{number % 4}", f"s{number}") for number in range(40)]
+    _, quiet = split(Corpus.build(dialogues), DataConfig())
+    assert not any("a tie is not history" in note for note in quiet)
+    days = [dialogue(number, f"q{number % 4}", f"s{number}", time=20240101) for number in range(40)]
+    corpus, notes = split(Corpus.build(days), DataConfig())
+    count = int((corpus.split == Split.TEST.value).sum())
+    told = f"{count} of {count} test dialogues have no earlier one of their querier, {count} of them because others"
+    assert any(note.startswith(told) for note in notes)
+    last = [dialogue(40 + number, f"q{number % 4}", f"t{number}", time=20240102) for number in range(4)]
+    _, notes = split(Corpus.build([*days, *last]), DataConfig(split=SplitBy.within_querier))
+    assert not any("a tie is not history" in note for note in notes)  # the last of each has earlier ones
