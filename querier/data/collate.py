@@ -17,7 +17,7 @@ from querier.config import Config
 from querier.data.compared import Beside, with_others
 from querier.data.counterparts import Counterparts
 from querier.data.echoes import draw_echo, echoed
-from querier.data.history import check_no_leak
+from querier.data.history import check_neighbours, check_no_leak
 from querier.data.preparation import Prepared
 from querier.data.requests import Past, Request, Requests
 from querier.data.views import (
@@ -197,8 +197,8 @@ class TrainingBatches:
         mine = rows[part]
         neighbours = pad_rows([self.requests.neighbour_rows(int(row)) for row in mine])
         history = self._histories(rows, part, key)
-        check_no_leak(self.corpus, mine, history, own=False)
-        check_no_leak(self.corpus, mine, neighbours, own=False)
+        check_no_leak(self.corpus, mine, history, own=self.requests.own)
+        check_neighbours(self.corpus, mine, neighbours)
         responder = np.asarray(self.corpus.responder[mine])
         return _Plan(key, rows, part, mine, responder, history, neighbours)
 

@@ -9,6 +9,7 @@ Under `data.pool=none` nothing is shared between queriers: histories, which are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -191,13 +192,9 @@ def check_no_leak(corpus: Corpus, row: int | np.ndarray, rows: np.ndarray, own: 
         InputError: Naming the first item at or after its query's time, of its scene, of another querier, of a split
             that a training row may not read, or left out of the experiment.
     """
-    items = np.atleast_1d(np.asarray(rows, dtype=np.int64))
+    asked, items = _pairs(row, rows)
     if not items.size:
         return
-    asked = np.asarray(row, dtype=np.int64)
-    asked = np.broadcast_to(asked[:, None] if asked.ndim else asked, items.shape)
-    stands = items >= 0
-    asked, items = asked[stands], items[stands]
     training = corpus.split[asked] == Split.TRAIN.value
     learnt = np.isin(corpus.split[items], [part.value for part in TRAINING])
     faults = {
@@ -208,10 +205,42 @@ def check_no_leak(corpus: Corpus, row: int | np.ndarray, rows: np.ndarray, own: 
     }
     if own:
         faults["is another querier's"] = corpus.querier[items] != corpus.querier[asked]
+    _refuse(corpus, asked, items, faults, "build histories with Histories.of or Histories.of_querier")
+
+
+def check_neighbours(corpus: Corpus, row: int | np.ndarray, rows: np.ndarray) -> None:
+    """Refuse a pool neighbour that its query may not know.
+
+    Args:
+        corpus: After `split`.
+        row: One row, or several, (B,).
+        rows: Its neighbours, (n,), or those of several, (B, N), −1 where there is none.
+
+    Raises:
+        InputError: As `check_no_leak`, and where a neighbour is the asker's own or no training dialogue.
+    """
+    check_no_leak(corpus, row, rows, own=False)
+    asked, items = _pairs(row, rows)
+    faults = {
+        "is the asker's own": corpus.querier[items] == corpus.querier[asked],
+        "is not of the pool": corpus.split[items] != Split.TRAIN.value,
+    }
+    _refuse(corpus, asked, items, faults, "prepare again")
+
+
+def _pairs(row: int | np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Who reads and what is read, each (n,), without what stands for nothing."""
+    items = np.atleast_1d(np.asarray(rows, dtype=np.int64))
+    asked = np.asarray(row, dtype=np.int64)
+    asked = np.broadcast_to(asked[:, None] if asked.ndim else asked, items.shape)
+    stands = items >= 0
+    return asked[stands], items[stands]
+
+
+def _refuse(corpus: Corpus, asked: np.ndarray, items: np.ndarray, faults: Mapping[str, np.ndarray], do: str) -> None:
     for fault, where in faults.items():
         if where.any():
             first = int(np.argmax(where))
             raise InputError(
-                f"leak: {corpus.ids[int(items[first])]!r}, read for {corpus.ids[int(asked[first])]!r}, {fault}; "
-                "build histories with Histories.of or Histories.of_querier"
+                f"leak: {corpus.ids[int(items[first])]!r}, read for {corpus.ids[int(asked[first])]!r}, {fault}; {do}"
             )

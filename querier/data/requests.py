@@ -20,7 +20,7 @@ import numpy as np
 from querier.choices import History
 from querier.config import Config
 from querier.data.compared import Beside, ItemContrast, compares, marks_of, nobody
-from querier.data.history import Histories, check_no_leak
+from querier.data.history import Histories, check_neighbours, check_no_leak
 from querier.data.preparation import Prepared
 from querier.data.stylometry import stylometries
 from querier.data.words import REMEMBERED
@@ -204,7 +204,14 @@ class Requests:
 
     def matched(self, row: int, epoch: int = 0) -> Request:
         """The request of a dialogue with its own querier's history."""
-        return self.of(row, self.history_rows(row, epoch))
+        history = self.history_rows(row, epoch)
+        check_no_leak(self.corpus, row, history, own=self.own)
+        return self.of(row, history)
+
+    @property
+    def own(self) -> bool:
+        """Whether a dialogue's history is its own querier's: not so in the permuted control."""
+        return self.config.data.history is not History.permuted
 
     def each(self, wanted: Sequence[Wanted]) -> list[Request | Unanswered]:
         """The requests of many dialogues as `of` builds them, or why there is none.
@@ -232,12 +239,14 @@ class Requests:
             name: Shown for the querier; None for the true name.
 
         Raises:
-            InputError: An item or a neighbour is not strictly earlier than the query, or is of its scene.
+            InputError: An item or a neighbour is not strictly earlier than the query, or is of its scene; a neighbour
+                is the asker's own, or not of the pool.
         """
         prepared, corpus = self.prepared, self.corpus
         history = np.asarray(history, dtype=np.int64)[: self.limit]
         neighbours = self.neighbour_rows(row)
-        check_no_leak(corpus, row, np.concatenate([history, neighbours]), own=False)
+        check_no_leak(corpus, row, history, own=False)
+        check_neighbours(corpus, row, neighbours)
         responder = int(corpus.responder[row])
         return Request(
             rendered=self.rendered(row, history, name),

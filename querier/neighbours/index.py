@@ -15,6 +15,7 @@ PROBED = 16  # cells of the inverted file that are searched
 OVERFETCH = (4, 32)  # how many times k is fetched, first and then for rows that are not full
 STEP = 4096  # queries per search
 COMPARED = 2**25  # cosines that an exact search among the earlier rows holds at a time
+BLOCK = 2**16  # earlier rows whose vectors it holds at a time
 
 Progress = Callable[[str, int, int], None]
 
@@ -149,23 +150,35 @@ class PoolIndex:
         """Fill `found` for `rows` by comparing them with every earlier row; those with few of them come first."""
         rows = rows[np.argsort(limits[rows], kind="stable")]
         while len(rows):
-            part = rows[: max(1, COMPARED // int(limits[rows[min(255, len(rows) - 1)]]))][:256]
+            limit = min(BLOCK, int(limits[rows[min(255, len(rows) - 1)]]))
+            part = rows[: max(1, COMPARED // limit)][:256]
             rows = rows[len(part) :]
             earlier = self._by_time[: limits[part].max()]
-            cosine = unit(queries[part]) @ unit(self.vectors[earlier]).T
-            blocked = self.querier[earlier][None] == querier[part][:, None]
-            if before is not None:
-                blocked |= self.time[earlier][None] >= before[part][:, None]
-            if scene is not None:
-                blocked |= self.scene[earlier][None] == scene[part][:, None]
-            cosine[blocked] = -np.inf
-            k = min(found.shape[1], len(earlier))
-            order = np.sort(np.argpartition(-cosine, k - 1, axis=1)[:, :k], axis=1)
-            best = np.take_along_axis(cosine, order, axis=1)
-            inner = np.argsort(-best, axis=1, kind="stable")
-            chosen = earlier[np.take_along_axis(order, inner, axis=1)]
-            chosen[np.isinf(np.take_along_axis(best, inner, axis=1))] = -1
-            found[part, :k] = chosen
+            asked = unit(queries[part])
+            best, chosen = np.zeros((len(part), 0), dtype=np.float32), np.zeros((len(part), 0), dtype=np.int64)
+            for start in range(0, len(earlier), BLOCK):
+                block = earlier[start : start + BLOCK]
+                cosine = asked @ unit(self.vectors[block]).T
+                blocked = self.querier[block][None] == querier[part][:, None]
+                if before is not None:
+                    blocked |= self.time[block][None] >= before[part][:, None]
+                if scene is not None:
+                    blocked |= self.scene[block][None] == scene[part][:, None]
+                cosine[blocked] = -np.inf
+                top, places = _best(cosine, found.shape[1])
+                best, order = _best(np.concatenate([best, top], axis=1), found.shape[1])
+                chosen = np.take_along_axis(np.concatenate([chosen, block[places]], axis=1), order, axis=1)
+            chosen[np.isinf(best)] = -1
+            found[part, : chosen.shape[1]] = chosen
+
+
+def _best(cosine: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k highest of each row (n, m), highest first, ties by place, and their places; fewer where m is less."""
+    k = min(k, cosine.shape[1])
+    order = np.sort(np.argpartition(-cosine, k - 1, axis=1)[:, :k], axis=1)
+    best = np.take_along_axis(cosine, order, axis=1)
+    inner = np.argsort(-best, axis=1, kind="stable")
+    return np.take_along_axis(best, inner, axis=1), np.take_along_axis(order, inner, axis=1)
 
 
 def first_true(allowed: np.ndarray, k: int, values: np.ndarray) -> np.ndarray:

@@ -93,6 +93,39 @@ def test_a_neighbour_that_is_too_late_is_refused() -> None:
         requests.matched(row)
 
 
+def test_a_neighbour_of_the_asker_or_outside_the_pool_is_refused() -> None:
+    for fault in ("is the asker's own", "is not of the pool"):
+        prepared = make_prepared()
+        corpus = prepared.corpus
+        asked = Split.TRAIN if "own" in fault else Split.TEST
+        row = int(corpus.rows_in(asked)[-1])
+        earlier = (corpus.time < corpus.time[row]) & (corpus.scene != corpus.scene[row])
+        own = corpus.querier == corpus.querier[row]
+        held_out = corpus.split == Split.VALIDATION.value
+        prepared.neighbours[row, 0] = np.flatnonzero(earlier & (own if "own" in fault else held_out & ~own))[0]
+        with pytest.raises(InputError, match=f"leak: .*{fault}; prepare again"):
+            make_requests(prepared, make_config()).matched(row)
+        if asked is Split.TRAIN:
+            with pytest.raises(InputError, match=f"leak: .*{fault}; prepare again"):
+                builder(prepared).build(np.array([row]), 0, 0)
+
+
+def test_another_queriers_history_is_refused_but_in_the_permuted_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = make_prepared()
+    corpus = prepared.corpus
+    row = int(corpus.rows_in(Split.TRAIN)[-1])
+    others = np.flatnonzero((corpus.time < corpus.time[row]) & (corpus.querier != corpus.querier[row]))[:2]
+    monkeypatch.setattr(Requests, "history_rows", lambda self, row, epoch=0: others)
+    rows = np.array([row])
+    with pytest.raises(InputError, match="is another querier's"):
+        make_requests(prepared, make_config()).matched(row)
+    with pytest.raises(InputError, match="is another querier's"):
+        builder(prepared).build(rows, 0, 0)
+    permuted = {"data": {"history": "permuted"}}
+    assert make_requests(prepared, make_config(**permuted)).matched(row).history.inputs.shape[0] == 2
+    assert builder(prepared, **permuted).build(rows, 0, 0).history.mask.shape[0] == 1
+
+
 def test_same_key_same_batch_and_other_keys_other_draws() -> None:
     prepared = make_prepared()
     rows = late_rows(prepared, 8)

@@ -84,6 +84,20 @@ def test_empty_pool_and_no_neighbours() -> None:
     assert PoolIndex(vectors, querier, time, scene).nearest(vectors, 0, querier).shape == (500, 0)
 
 
+def test_an_exact_search_in_blocks_finds_what_one_block_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    vectors = unit(rng.integers(-1, 2, size=(300, 5)).astype(np.float32) + 0.01)  # with ties
+    querier, scene, time = rng.integers(2, size=300), rng.integers(40, size=300), rng.integers(50, size=300)
+    index = PoolIndex(vectors, querier, time, scene)
+    whole = index.nearest(vectors, 20, querier, time, scene)
+    monkeypatch.setattr("querier.neighbours.index.BLOCK", 7)
+    parts = index.nearest(vectors, 20, querier, time, scene)
+    np.testing.assert_array_equal(parts < 0, whole < 0)
+    one, other = (np.where(rows >= 0, (vectors[:, None] * vectors[rows]).sum(-1), -2) for rows in (parts, whole))
+    np.testing.assert_allclose(one, other, atol=1e-6)  # of equal ones any may be found
+    assert (np.diff(one, axis=1) <= 1e-6).all()
+
+
 def test_first_true() -> None:
     allowed = np.array([[True, False, True, True], [False, False, False, True], [False] * 4])
     assert first_true(allowed, 2, np.array([7, 8, 9, 10])).tolist() == [[7, 9], [10, -1], [-1, -1]]
