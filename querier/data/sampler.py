@@ -8,6 +8,7 @@ ablation of clusters or contrast users, so that what it differs by is in part th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from querier.data.preparation import Prepared
 from querier.types import Split
 
 ORDER = 101  # marks the draws of the order
+LOOKED_AT = 256  # batches without that query that are looked at besides
 TRIES = 32  # other batches looked at to part two equal queries of one querier
 
 
@@ -131,7 +133,8 @@ class BatchOrder:
     def _part_equal_queries(self, batches: list[np.ndarray], generator: np.random.Generator) -> None:
         """Exchange rows between batches, in place, until no batch holds one querier's query text twice.
 
-        A text that a querier said more often than there are batches stays where it is.
+        A text that a querier said more often than there are batches stays where it is, and so may others where a handful
+        of texts fill all batches.
         """
         if not batches:
             return
@@ -143,46 +146,62 @@ class BatchOrder:
         twice = (np.diff(keys[order], prepend=-1) == 0) & (np.diff(number[order], prepend=-1) == 0)
         if not twice.any():
             return
-        size = self.loader.batch_size
-        held = [Counter(keys[start : start + size].tolist()) for start in range(0, len(rows), size)]
+        exchange = _Exchange(keys, self.loader.batch_size, generator)
         for place in np.sort(order[twice]).tolist():
-            here, key = int(number[place]), int(keys[place])
-            if held[here][key] < 2:
-                continue
-            other = _exchange(place, here, held, keys, size, generator)
+            other = exchange(place)
             if other is not None:
                 rows[[place, other]] = rows[[other, place]]
-                keys[[place, other]] = keys[[other, place]]
-        for index, start in enumerate(range(0, len(rows), size)):
-            batches[index] = rows[start : start + size]
+        for index, start in enumerate(range(0, len(rows), self.loader.batch_size)):
+            batches[index] = rows[start : start + self.loader.batch_size]
 
 
-def _exchange(
-    place: int,
-    here: int,
-    held: list[Counter[int]],
-    keys: np.ndarray,
-    size: int,
-    generator: np.random.Generator,
-) -> int | None:
-    """A row of another batch that can change places with the row `place` of batch `here`; updates `held`."""
-    key = int(keys[place])
-    others = generator.choice(len(held), min(TRIES, len(held)), replace=False).tolist()
-    if len(held) > TRIES:
-        others += generator.permutation(len(held)).tolist()
-    for there in others:
-        if there == here or held[there][key]:
-            continue
-        start = there * size
-        for other in range(start, min(start + size, len(keys))):
-            back = int(keys[other])
-            if not held[here][back]:
-                held[here].subtract([key])
-                held[here][back] += 1
-                held[there].subtract([back])
-                held[there][key] += 1
-                return other
-    return None
+class _Exchange:
+    """Finds rows that can change places so that equal keys stand in different batches.
+
+    Args:
+        keys: Of each row in the order of the batches, (n,) int64; changes with each exchange.
+        size: Rows of a batch.
+        generator: Draws the batches that are looked at.
+    """
+
+    def __init__(self, keys: np.ndarray, size: int, generator: np.random.Generator) -> None:
+        self.keys, self.size, self.generator = keys, size, generator
+        self.held = [Counter(keys[start : start + size].tolist()) for start in range(0, len(keys), size)]
+        self.lacking: dict[int, np.ndarray] = {}  # by key: which batches have none of it, kept up to date
+
+    def __call__(self, place: int) -> int | None:
+        """The row that the row `place` changes places with; None where none is needed or can be."""
+        key, here = int(self.keys[place]), place // self.size
+        if self.held[here][key] < 2:
+            return None
+        for there in self._others(key):
+            if there == here or self.held[there][key]:
+                continue
+            start = there * self.size
+            for other in range(start, min(start + self.size, len(self.keys))):
+                if not self.held[here][int(self.keys[other])]:
+                    self._swap(place, here, other, there)
+                    return other
+        return None
+
+    def _others(self, key: int) -> Iterator[int]:
+        """Batches to look at: some by chance, then some that lack the key."""
+        count = len(self.held)
+        some = self.generator.choice(count, min(TRIES, count), replace=False)
+        every = self.generator.permutation(count) if count > TRIES else some
+        yield from some.tolist()
+        if key not in self.lacking:
+            self.lacking[key] = np.array([not batch[key] for batch in self.held])
+        yield from every[self.lacking[key][every]][:LOOKED_AT].tolist()
+
+    def _swap(self, place: int, here: int, other: int, there: int) -> None:
+        for key, left, entered in ((int(self.keys[place]), here, there), (int(self.keys[other]), there, here)):
+            self.held[left].subtract([key])
+            self.held[entered][key] += 1
+            if key in self.lacking:
+                self.lacking[key][left] = not self.held[left][key]
+                self.lacking[key][entered] = False
+        self.keys[[place, other]] = self.keys[[other, place]]
 
 
 def _drawn(entries: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

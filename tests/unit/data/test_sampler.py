@@ -65,6 +65,12 @@ def test_what_cannot_be_parted_stays() -> None:
     assert sorted(np.concatenate(BatchOrder(prepared, make_config()).batches(0))) == list(range(40))
 
 
+@pytest.mark.parametrize(("queriers", "texts"), [(20, 1), (4, 2)])
+def test_where_a_handful_of_texts_fill_all_batches_no_row_is_lost(queriers: int, texts: int) -> None:
+    prepared = large(2_000, queriers, texts, 4)
+    assert sorted(np.concatenate(BatchOrder(prepared, make_config()).batches(0))) == list(range(2_000))
+
+
 def test_clusters_and_queriers_stand_together() -> None:
     prepared = large(4000, 60, 900, 30)
     made = BatchOrder(prepared, make_config(loader={"per_cluster": 8}))
