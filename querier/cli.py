@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import warnings
@@ -24,6 +25,8 @@ COMMANDS = {
     "demo": "train, compare and answer on the bundled corpus",
 }
 
+OF_THE_USER = (errno.ENAMETOOLONG, errno.EACCES, errno.ENOSPC, errno.EROFS)  # faults of files that no check foresaw
+SHOWN = 80  # letters of such a name
 GO_ON = ("prepare", "fit", "compare", "forget")  # after an interruption
 
 HELP = f"""querier {__version__}: language models that answer the same query differently for different queriers
@@ -68,8 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         sys.stderr.write(f"querier: {error}\n")
         return 2
+    except OSError as error:
+        if error.errno not in OF_THE_USER:
+            raise
+        name = f"{str(error.filename)[:SHOWN]}: " if error.filename else ""
+        sys.stderr.write(f"querier: {name}{error.strerror}\n")
+        return 2
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from here" if words[0] in GO_ON else " before its end"
+        same = "the same command without overwrite=true" if "overwrite=true" in words else "the same command"
+        goes_on = f"; {same} goes on from here" if words[0] in GO_ON else " before its end"
         sys.stderr.write(f"querier: interrupted{goes_on}\n")
         return 130
 

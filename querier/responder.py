@@ -1,11 +1,16 @@
-"""A trained run, ready to answer: `Responder.load(run).respond(query, querier=...)`."""
+"""A trained run, ready to answer: `Responder.load(run).respond(query, querier=...)`.
+
+Threads may share a `Responder`: it does one thing at a time, and the others wait. Several queries in one
+`respond_all` are answered sooner than one by one.
+"""
 
 from __future__ import annotations
 
 import difflib
 import json
 import shlex
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +37,7 @@ from querier.run import Run
 from querier.types import EncodeTexts, Split, Tokens, move
 
 PARTS = "parts.json"
+Told = Sequence[str] | Mapping[str, str]  # a query and its reply
 CARD = """---
 library_name: querier
 ---
@@ -76,6 +82,7 @@ class Responder:
         self.prepared = prepared
         self.render = build_renderer(self.config, prepared, llm)
         self._added: dict[str, list[Exchange]] = {}
+        self._alone = threading.RLock()  # what conditions one reply stands in the decoder meanwhile
         self.requests = None
         if prepared is not None:
             self.requests = Requests(prepared, Histories(prepared.corpus), self.config, self.render)
@@ -97,6 +104,8 @@ class Responder:
             raise InputError(f"{folder} is not a run: it has no run.json; give a folder that `querier fit` wrote")
         Run(folder).check_finished()
         prepared = Path(card["prepared"])
+        if not prepared.is_dir() and (cache := Run(folder).cache) is not None:
+            prepared = cache / "prepared" / prepared.name  # the whole project may have moved
         if not prepared.is_dir():
             words = " ".join(shlex.quote(word) for word in card.get("job") or ["<the settings of the run>"])
             raise InputError(
@@ -131,13 +140,20 @@ class Responder:
     ) -> Responder:
         encode = SentenceEncoder(module.config.encoder)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(module.to(place), encode, clusters, prepared, llm)
+        try:
+            module = module.to(place)
+        except (
+            RuntimeError,
+            AssertionError,
+        ) as error:  # an unknown name, or none there
+            raise InputError(f"device={place!r}: {str(error).splitlines()[0]}") from error
+        return cls(module, encode, clusters, prepared, llm)
 
     def respond(
         self,
         query: str,
         querier: str | None = None,
-        history: Sequence[tuple[str, str]] | None = None,
+        history: Sequence[Told] | None = None,
         strength: float = 1.0,
         max_new_tokens: int | None = None,
     ) -> str:
@@ -146,12 +162,13 @@ class Responder:
         Args:
             query: What is asked.
             querier: Who asks; a name of the corpus brings that querier's history along.
-            history: (query, reply) pairs, oldest first, instead of the corpus's history.
+            history: (query, reply) pairs, or objects with these two fields, oldest first, instead of the corpus's
+                history.
             strength: 0 answers as to somebody without history, 1 as trained, more, up to 10, exaggerates.
-            max_new_tokens: Length limit; default `evaluation.max_new_tokens`.
+            max_new_tokens: Length limit, 1 or more; default `evaluation.max_new_tokens`.
 
         Raises:
-            InputError: On an empty query, a history that is not one, or a strength out of range.
+            InputError: On an empty query, a history that is not one, or a strength or limit out of range.
         """
         return self.respond_all([query], [querier], [history], strength, max_new_tokens)[0]
 
@@ -159,43 +176,48 @@ class Responder:
         self,
         queries: Sequence[str],
         queriers: Sequence[str | None],
-        histories: Sequence[Sequence[tuple[str, str]] | None],
+        histories: Sequence[Sequence[Told] | None],
         strength: float = 1.0,
         max_new_tokens: int | None = None,
     ) -> list[str]:
         """Replies to several queries in one batch; the arguments as in `respond`, one of each a query."""
         check_range("strength", strength, 0.0, STRONGEST)
-        requests = [self.request(*one) for one in zip(queries, queriers, histories, strict=True)]
-        limit = max_new_tokens or self.config.evaluation.max_new_tokens
-        return self.module.generate(requests, limit, strength=strength)
+        limit = self.config.evaluation.max_new_tokens if max_new_tokens is None else max_new_tokens
+        check_range("max_new_tokens", limit, 1)
+        if not len(queries) == len(queriers) == len(histories):
+            counts = f"{len(queries)}, {len(queriers)} and {len(histories)}"
+            raise InputError(f"queries, queriers and histories must be as many, got {counts}; None stands for nobody")
+        with self._alone:
+            requests = [self.request(*one) for one in zip(queries, queriers, histories, strict=True)]
+            return self.module.generate(requests, limit, strength=strength)
 
     def request(
         self,
         query: str,
         querier: str | None = None,
-        history: Sequence[tuple[str, str]] | None = None,
+        history: Sequence[Told] | None = None,
         responder: str | None = None,
     ) -> Request:
         """What the model reads to answer `query` for `querier` as `responder`, by default whoever answered last.
 
         Raises:
-            InputError: On an empty query.
+            InputError: On an empty query, or a history that is not one.
         """
-        if not query.strip():
-            raise InputError("the query is empty; give some text")
+        _check_text("query", query)
         past = self.history_of(querier) if history is None else [_exchange(pair) for pair in history]
-        return outside_request(
-            query,
-            querier,
-            past,
-            self.encode,
-            self.clusters,
-            self.render,
-            self.config,
-            self.prepared,
-            responder,
-            contrast=None if self.requests is None else self.requests.contrast,
-        )
+        with self._alone:
+            return outside_request(
+                query,
+                querier,
+                past,
+                self.encode,
+                self.clusters,
+                self.render,
+                self.config,
+                self.prepared,
+                responder,
+                contrast=None if self.requests is None else self.requests.contrast,
+            )
 
     def history_of(self, querier: str | None) -> list[Exchange]:
         """All that a querier said and was answered, oldest first; empty for somebody whom the corpus does not know.
@@ -215,11 +237,18 @@ class Responder:
 
     def is_far(self, query: str) -> bool:
         """Whether a query is farther from its cluster than 99 % of the pool's queries are from theirs."""
-        _, distances = self.clusters.assign(self.encode([query]))
+        with self._alone:
+            _, distances = self.clusters.assign(self.encode([query]))
         return bool(self.clusters.is_far(distances)[0])
 
     def add_history(self, querier: str, query: str, reply: str) -> None:
-        """Remember one more exchange of a querier, in this process only."""
+        """Remember one more exchange of a querier, in this process only.
+
+        Raises:
+            InputError: One of the three is no text, or empty.
+        """
+        for name, text in (("querier", querier), ("query", query), ("reply", reply)):
+            _check_text(name, text)
         self._added.setdefault(querier, []).append(Exchange(query, reply))
 
     def forget(self, querier: str) -> None:
@@ -244,7 +273,8 @@ class Responder:
             requests = [self.request("?", name) for name in names[start : start + 64]]
             empty = torch.zeros(len(requests), 1, dtype=torch.int64)
             batch = collate(requests, Tokens(empty, empty, empty), self.config.towers.history)
-            chunks.append(model.embed(move(batch.history, self.module.device)).cpu().numpy())
+            with self._alone:
+                chunks.append(model.embed(move(batch.history, self.module.device)).cpu().numpy())
         return np.concatenate(chunks) if chunks else np.zeros((0, self.config.towers.width), dtype=np.float32)
 
     def _check_known(self, names: Sequence[str]) -> None:
@@ -256,15 +286,37 @@ class Responder:
                 raise InputError(f"no querier {name!r} is known{hint}; tell of a new one with add_history() first")
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights, configuration, clusters and a model card; no history of anybody."""
-        save_module(self.module, self.clusters, self.encode.size, Path(folder))
+        """Write weights, configuration, clusters and a model card; no history of anybody.
+
+        Raises:
+            InputError: The folder holds something else than such a model.
+        """
+        folder = Path(folder)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / PARTS).is_file():
+            raise InputError(f"{folder} holds files but no model; nothing was written: give a new or empty folder")
+        save_module(self.module, self.clusters, self.encode.size, folder)
 
 
-def _exchange(pair: Sequence[str]) -> Exchange:
-    if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+def _exchange(pair: Told) -> Exchange:
+    if isinstance(pair, Mapping):
+        pair = [pair[name] for name in ("query", "reply") if name in pair]
+    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
         raise InputError(f"history is a list of (query, reply) pairs of texts, oldest first; got {pair!r} in it")
+    for text in pair:
+        _check_text("history", text)
     query, reply = pair
     return Exchange(query, reply)
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InputError(f"{name}: must be text, got {value!r} ({type(value).__name__})")
+    if not value.strip():
+        raise InputError(f"{name} is empty; give some text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name}: holds half of a surrogate pair at character {error.start + 1}") from error
 
 
 def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Path) -> None:

@@ -49,6 +49,19 @@ def run(options: AskOptions) -> None:
         log.info("all replies are the same: train longer, or on more dialogues of each querier, if they should differ")
 
 
+def check_responders(responder: Responder, names: Sequence[str | None]) -> None:
+    """Refuse names of responders whom the run does not know; None stands for who answered last.
+
+    Raises:
+        InputError: With the first of them and the nearest that there are.
+    """
+    known = [] if responder.prepared is None else responder.prepared.corpus.responders
+    for name in dict.fromkeys(names):
+        if name is not None and known and name not in known:
+            hint = nearest(name, known)
+            raise InputError(f"the run knows no responder {name!r}{hint}; without one it is who answered last")
+
+
 def side_by_side(responder: Responder, options: AskOptions, given: Sequence[Pair] | None) -> list[tuple[str, Question]]:
     """Who asks, by the name that is shown, and the question of each.
 
@@ -57,13 +70,7 @@ def side_by_side(responder: Responder, options: AskOptions, given: Sequence[Pair
     """
     known = known_queriers(responder)
     answers = options.responder or None
-    if answers is not None and responder.prepared is not None:
-        responders = responder.prepared.corpus.responders
-        if answers not in responders:
-            hint = nearest(answers, responders)
-            raise InputError(
-                f"the run knows no responder {answers!r}{hint}; without responder= it is who answered last"
-            )
+    check_responders(responder, [answers])
     names = options.queriers
     if not names and given is None:
         rng = np.random.default_rng(options.seed)

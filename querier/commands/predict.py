@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from querier.choices import OnError
-from querier.commands.ask import known_queriers, nearest
+from querier.commands.ask import check_responders, known_queriers, nearest
 from querier.commands.options import PredictOptions
 from querier.commands.progress import Progress
 from querier.commands.replies import Question, answer, parse_object, question, read_lines
@@ -25,7 +25,7 @@ def run(options: PredictOptions) -> None:
     """Answer a file.
 
     Raises:
-        InputError: On input that cannot be used; nothing is written then.
+        InputError: On input that cannot be used, or a responder whom the run does not know; nothing is written then.
     """
     into = Path(options.into)
     if not options.into:
@@ -37,6 +37,7 @@ def run(options: PredictOptions) -> None:
     check_place(into.parent)
     records, questions, refused = read_questions(options)
     responder = Responder.load(find_run(options.run, options.output).folder)
+    check_responders(responder, [one.responder for one in questions])
     with Progress() as progress:
         replies = answer(responder, questions, options, options.batch_size, progress)
     lines = (

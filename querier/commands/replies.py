@@ -10,10 +10,13 @@ from typing import Any
 
 from querier.commands.options import AnswerOptions
 from querier.commands.progress import Progress
+from querier.data.parsing import near_miss
+from querier.data.readers import parse_json
 from querier.errors import InputError
 from querier.responder import Responder
 
 Pair = tuple[str, str]
+FIELDS = ("query", "querier", "responder", "history")  # of a question
 
 
 @dataclass
@@ -85,10 +88,9 @@ def parse_object(text: str) -> dict[str, Any]:
     Raises:
         InputError: It is not JSON, something else than an object, or holds what UTF-8 cannot.
     """
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg.lower()} at column {error.colno}; write one object a line") from error
+    value, fault = parse_json(text)
+    if fault:
+        raise InputError(fault)
     if not isinstance(value, dict):
         raise InputError(f"a JSON object in braces is wanted, got {type(value).__name__}")
     try:  # JSON may escape what no file can hold
@@ -103,8 +105,15 @@ def question(record: Mapping[str, Any]) -> Question:
     """A question out of a record with `query`, and optionally `querier`, `responder` and `history`.
 
     Raises:
-        InputError: A field that is missing or of the wrong type.
+        InputError: A field that is missing, of the wrong type, or nearly the name of one.
     """
+    for name in record:
+        known = None if name in FIELDS else near_miss(name, [field for field in FIELDS if field not in record])
+        if known:
+            raise InputError(
+                f"field `{name}`: unknown, and too close to `{known}` to be meant otherwise; rename it to `{known}`, "
+                "or give it a name of its own"
+            )
     history = record.get("history")
     if history is not None and not isinstance(history, list):
         raise InputError(f"field `history` must be a list of query and reply, got {type(history).__name__}")

@@ -133,8 +133,8 @@ class BatchOrder:
     def _part_equal_queries(self, batches: list[np.ndarray], generator: np.random.Generator) -> None:
         """Exchange rows between batches, in place, until no batch holds one querier's query text twice.
 
-        A text that a querier said more often than there are batches stays where it is, and so may others where a handful
-        of texts fill all batches.
+        A text that a querier said more often than there are batches stays where it is, and so may others where a
+        handful of texts fill all batches.
         """
         if not batches:
             return

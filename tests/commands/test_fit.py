@@ -138,11 +138,12 @@ def test_an_interrupted_run_says_how_it_goes_on(
 
     monkeypatch.setattr(QuerierModule, "training_step", stop)
     before = signal.getsignal(signal.SIGINT)
-    try:
-        assert main(["fit", "data.path=log.jsonl", "name=stopped", *FAST]) == 130
-    finally:
-        signal.signal(signal.SIGINT, before)  # Lightning leaves it switched off
-    assert "the same command goes on from here" in capsys.readouterr().err
+    for more, same in (([], "the same command"), (["overwrite=true"], "the same command without overwrite=true")):
+        try:
+            assert main(["fit", "data.path=log.jsonl", "name=stopped", *FAST, *more]) == 130
+        finally:
+            signal.signal(signal.SIGINT, before)  # Lightning leaves it switched off
+        assert f"; {same} goes on from here" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")  # where an interrupted run goes on

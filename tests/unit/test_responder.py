@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,6 +197,85 @@ def test_arguments_of_the_wrong_kind_are_refused(loaded: Responder) -> None:
         loaded.embed_queriers("q1")
     with pytest.raises(InputError, match="strength must be in"):
         loaded.respond("how?", strength=20.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda one: one.respond(None), r"query: must be text, got None \(NoneType\)"),
+        (lambda one: one.respond("how \ud800?"), "query: holds half of a surrogate pair at character 5"),
+        (lambda one: one.respond("how?", max_new_tokens=0), "max_new_tokens must be >= 1, got 0"),
+        (lambda one: one.respond("how?", history=[None]), "history is a list of .* got None"),
+        (lambda one: one.respond("how?", history=[{"query": "why?"}]), "history is a list of .* pairs"),
+        (lambda one: one.respond("how?", history=[("why?", None)]), "history: must be text, got None"),
+        (lambda one: one.respond_all(["how?", "why?"], ["q1"], [None, None]), "must be as many, got 2, 1 and 2"),
+        (lambda one: one.add_history("Zed", None, "so"), "query: must be text"),
+        (lambda one: one.add_history(None, "why?", "so"), "querier: must be text"),
+    ],
+)
+def test_what_a_service_passes_by_mistake_is_refused(
+    loaded: Responder, call: Callable[[Responder], object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        call(loaded)
+
+
+def test_a_device_that_is_not_there_is_refused(runs: Path) -> None:
+    with pytest.raises(InputError, match="device='cudda': "):
+        Responder.load(runs / "run", device="cudda")
+
+
+def test_a_history_of_objects_is_one_of_pairs(loaded: Responder) -> None:
+    objects = [{"query": query, "reply": reply} for query, reply in PAST]
+    one, other = (loaded.request("how does rust work", "Zoe", history) for history in (PAST, objects))
+    assert list(one.items) == list(other.items)
+    np.testing.assert_array_equal(one.history.outputs, other.history.outputs)
+
+
+def test_threads_that_share_a_responder_wait_for_each_other(loaded: Responder, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, together = [0], []
+    generate = loaded.module.decoder.generate
+
+    def watched(*arguments: Any, **more: Any) -> list[str]:
+        inside[0] += 1
+        together.append(inside[0])
+        time.sleep(0.02)
+        replies: list[str] = generate(*arguments, **more)
+        inside[0] -= 1
+        return replies
+
+    asked = [("how does bread work", f"q{number}") for number in range(1, 7)]
+    alone = [loaded.respond(*one, max_new_tokens=4) for one in asked]
+    monkeypatch.setattr(loaded.module.decoder, "generate", watched)
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lambda one: loaded.respond(*one, max_new_tokens=4), asked)) == alone
+    assert together == [1] * 6
+
+
+def test_a_project_that_moved_as_a_whole_is_loaded(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: Responder
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(runs.parent, moved)
+    card = moved / "outputs" / "run" / "run.json"
+    entries = json.loads(card.read_text())
+    entries["prepared"] = entries["prepared"].replace(str(runs.parent), str(tmp_path / "before"))
+    entries["cache"] = str(tmp_path / "before" / "cache")
+    entries["config"]["cache"] = "cache"
+    card.write_text(json.dumps(entries))
+    monkeypatch.chdir(moved)
+    again = Responder.load("outputs/run")
+    assert again.history_of("q3") == loaded.history_of("q3")
+
+
+def test_a_saved_model_takes_no_folder_of_other_files(loaded: Responder, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("keep")
+    with pytest.raises(InputError, match="holds files but no model; nothing was written"):
+        loaded.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+    loaded.save_pretrained(tmp_path / "model")
+    loaded.save_pretrained(tmp_path / "model")
+    assert Responder.from_pretrained(tmp_path / "model").prepared is None
 
 
 def test_a_strength_of_what_reads_words_alone_is_refused(runs: Path) -> None:
