@@ -238,7 +238,13 @@ def register() -> None:
     OmegaConf.register_new_resolver("or", _first, replace=True)
     OmegaConf.register_new_resolver("folder_name", check_name, replace=True)
     OmegaConf.register_new_resolver("of_method", _of_method, replace=True)
+    OmegaConf.register_new_resolver("sweep_root", _sweep_root, replace=True)
     OmegaConf.register_new_resolver("sample_corpus", _sample_corpus, replace=True)
+
+
+def _sweep_root(output: str) -> str:
+    """Where the folder of a sweep stands: under the output that was given, else beside the default one."""
+    return "multirun" if output == FitOptions.output else output
 
 
 def _first(*values: Any) -> Any:

@@ -238,3 +238,10 @@ def test_a_sweep_moves_runs_and_leaves_measurements_their_name(tmp_path: Path, m
     launch("bench", ["steps=1,2", "-m"], jobs.append)
     launch("fit", ["name=x", "seed=1,2", "-m"], jobs.append)
     assert [(job.name, job.output) for job in jobs] == [("step", "outputs")] * 2 + [(None, "multirun/x")] * 2
+
+
+def test_a_sweep_goes_under_the_output_that_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jobs: list[Any] = []
+    launch("fit", ["output=elsewhere", "seed=1,2", "-m"], jobs.append)
+    assert [job.output for job in jobs] == ["elsewhere/sweep"] * 2
