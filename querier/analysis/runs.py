@@ -15,9 +15,10 @@ import numpy as np
 from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy has no types
 
 from querier.analysis.extra import need
+from querier.analysis.report.facts import tested
 from querier.analysis.report.metrics import GROUPS, LOWER, NEITHER, metric
 from querier.errors import InputError
-from querier.run import APART, CARD, Run
+from querier.run import APART, CARD, DATA_APART, Run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -27,7 +28,8 @@ WITHOUT_RUNS = ("cache", "model", "checkpoints")
 PLACES = ("data.path", "prompt.profiles", "trainer.default_root_dir")  # of a machine: no setting
 COUNTED = ("steps", "tokens", "seconds", "seconds_fit")
 SMALLER = (*COUNTED, "seconds_prepare", "seconds_base")
-SEED = "seed"
+SEED, DIGEST, TEST = "seed", "data_digest", "test."
+DIGITS = 8  # of a digest
 
 
 def load_runs(*places: str | Path) -> DataFrame:
@@ -37,10 +39,11 @@ def load_runs(*places: str | Path) -> DataFrame:
         places: Runs, or folders with runs at any depth down to four, such as `outputs`.
 
     Returns:
-        `run`, `folder`, `status`, `tested`; a column for each setting in which the runs differ, by its dotted name; the
-        best validation values (`val/...`), the metrics of `querier test` by name; `steps`, `tokens`, `seconds` and
-        those of each part (`seconds_fit`). What a run does not have is missing. `table.attrs` names the `settings` and
-        the `metrics`.
+        `run`, `folder`, `status`, `tested`; a column for each setting in which the runs differ, by its dotted name,
+        `data_digest` (which data, however they were read and split) and what they were tested under (`test.limit`)
+        among them; the best validation values (`val/...`), the metrics of `querier test` by name; `steps`, `tokens`,
+        `seconds` and those of each part (`seconds_fit`). What a run does not have is missing. `table.attrs` names the
+        `settings` and the `metrics`, and keeps of each folder the path of the data (`paths`).
 
     Raises:
         InputError: No folder, no run in it, or a file that cannot be read.
@@ -54,10 +57,11 @@ def load_runs(*places: str | Path) -> DataFrame:
     if not folders:
         named = ", ".join(map(str, places)) or "nothing"
         raise InputError(f"no run in {named}: `querier fit` leaves runs under `output`, by default outputs/")
-    found = [_line(Run(folder)) for folder in folders]
+    cards = [Run(folder).card() for folder in folders]
+    found = [_line(Run(folder), card) for folder, card in zip(folders, cards, strict=True)]
     flat = [settings for settings, _, _ in found]
     names = sorted({name for settings in flat for name in settings})
-    differing = [name for name in names if len({_text(settings.get(name)) for settings in flat}) > 1]
+    differing = [name for name in names if _differ(name, flat)]
     metrics = list(dict.fromkeys(name for _, values, _ in found for name in values))
     lines = [
         {
@@ -68,7 +72,11 @@ def load_runs(*places: str | Path) -> DataFrame:
         for settings, values, about in found
     ]
     table: DataFrame = pandas.DataFrame(lines)
-    table.attrs.update(settings=differing, metrics=metrics)
+    paths = {
+        str(folder): (card.get("config") or {}).get("data", {}).get("path")
+        for folder, card in zip(folders, cards, strict=True)
+    }
+    table.attrs.update(settings=differing, metrics=metrics, paths=paths)
     return table
 
 
@@ -81,11 +89,11 @@ def over_seeds(table: DataFrame, columns: Sequence[str], settings: Sequence[str]
         settings: By which runs are told apart; None for all that differ but the seed.
 
     Returns:
-        The settings, `seeds`, and for each column its mean, `<column>_low` and `<column>_high`; the ends are missing
-        with one seed, and runs that lack a number are left out of its mean.
+        The settings, and for each column its mean, `<column>_low`, `<column>_high` and `<column>_seeds`, the seeds of
+        the runs that have the number; the ends are missing with one seed, and runs that lack it are left out.
 
-    >>> over_seeds(load_runs(runs), ["rouge_l"])[["method", "seeds", "rouge_l"]].values.tolist()
-    [['ft', 3, 0.265625], ['querier', 3, 0.515625]]
+    >>> over_seeds(load_runs(runs), ["rouge_l"])[["method", "rouge_l", "rouge_l_seeds"]].values.tolist()
+    [['ft', 0.265625, 3], ['querier', 0.515625, 3]]
     """
     by = [name for name in _settings(table, settings) if name != SEED]
     _check(table, [*columns, *by])
@@ -94,12 +102,12 @@ def over_seeds(table: DataFrame, columns: Sequence[str], settings: Sequence[str]
     for _, rows in table.groupby(keys, sort=True):
         line = {name: rows[name].iloc[0] for name in by}
         seeds = _of_seeds(rows)
-        line["seeds"] = len(set(seeds))
         for column in columns:
             values = [
                 part.mean() for _, part in rows[column].astype(float).dropna().groupby(seeds[rows[column].notna()])
             ]
             line[column], line[f"{column}_low"], line[f"{column}_high"] = _interval(values)
+            line[f"{column}_seeds"] = len(values)
         lines.append(line)
     found: DataFrame = need("pandas").DataFrame(lines)
     return found
@@ -111,12 +119,15 @@ def effects(
     settings: Sequence[str] | None = None,
     references: Mapping[str, Any] | None = None,
 ) -> DataFrame:
-    """What each value of each setting changes, other things equal.
+    """What each value of each setting changes, other things equal: the data too, and how the runs were tested.
+
+    A setting of how the data are read brings other data with it; there only the file has to be the same.
 
     Args:
         table: As `load_runs` gives it.
         column: The number that changes.
-        settings: Which; None for all that differ but the seed.
+        settings: Which; None for all that differ but the seed, and but those of the test where it did not measure the
+            column.
         references: The value of a setting that the others are compared with; by default its most frequent one.
 
     Returns:
@@ -135,6 +146,8 @@ def effects(
     everything = _settings(table, None if settings is None else [*table.attrs.get("settings", ()), *settings])
     if SEED in table.columns and SEED not in everything:
         everything.append(SEED)
+    if not _by_test(column):
+        everything = [name for name in everything if not name.startswith(TEST)]
     chosen = [name for name in (everything if settings is None else settings) if name != SEED]
     _check(table, [column, *everything, *chosen])
     lines: list[dict[str, Any]] = []
@@ -143,8 +156,7 @@ def effects(
         reference = _text((references or {}).get(setting, table.loc[values == values.mode().iloc[0], setting].iloc[0]))
         if reference not in set(values):
             raise InputError(f"no run has {setting}={reference}; there are {', '.join(sorted(set(values)))}")
-        others = [name for name in everything if name != setting]
-        keys = table[others].map(_text).agg("\n".join, axis=1) if others else values.map(lambda _: "")
+        keys = _others(table, everything, setting)
         for value in sorted(set(values), key=lambda one: (one != reference, one)):
             rows = table[values == value]
             line = {
@@ -234,14 +246,15 @@ def _folders(place: Path, depth: int = DEPTH) -> Iterator[Path]:
                 yield from _folders(path, depth - 1)
 
 
-def _line(run: Run) -> tuple[dict[str, Any], dict[str, float], dict[str, Any]]:
+def _line(run: Run, card: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float], dict[str, Any]]:
     """Settings, measured numbers, and what the run says of itself."""
-    card = run.card()
     values = {name: float(value) for name, value in (card.get("best") or {}).items()}
+    under: dict[str, Any] = {}
     if run.results.is_file():
         try:
-            measured = json.loads(run.results.read_text(encoding="utf-8"))["metrics"]
-            values.update({name: one["value"] for name, one in measured.items() if one["value"] is not None})
+            found = json.loads(run.results.read_text(encoding="utf-8"))
+            values.update({name: one["value"] for name, one in found["metrics"].items() if one["value"] is not None})
+            under = tested(found)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{run.results}: not as `querier test` writes it ({error!r}); test again") from error
     spent = card.get("seconds") or {}
@@ -250,8 +263,10 @@ def _line(run: Run) -> tuple[dict[str, Any], dict[str, float], dict[str, Any]]:
     about["seconds"] = float(sum(spent.values())) if spent else np.nan
     about.update({f"seconds_{name}": float(value) for name, value in spent.items()})
     settings = {name: value for name, value in (card.get("config") or {}).items() if name not in APART}
-    flat = dict(_flat(settings))
-    return {name: value for name, value in flat.items() if name not in PLACES}, values, about
+    flat = {name: value for name, value in _flat(settings) if name not in PLACES}
+    flat[DIGEST] = str(card.get(DIGEST) or "")[:DIGITS] or None
+    flat.update({f"{TEST}{name}": value for name, value in under.items()})
+    return flat, values, about
 
 
 def _flat(plain: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -260,6 +275,25 @@ def _flat(plain: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{before}{name}.")
         else:
             yield f"{before}{name}", value
+
+
+def _differ(name: str, flat: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether runs differ in a setting; in how they were tested those alone that were."""
+    return len({_text(one.get(name)) for one in flat if name in one or not name.startswith(TEST)}) > 1
+
+
+def _by_test(column: str) -> bool:
+    """Whether `querier test` measured a column."""
+    return not column.startswith(("val/", "seconds")) and column not in SMALLER
+
+
+def _others(table: DataFrame, everything: Sequence[str], setting: str) -> Any:
+    """What has to be the same of two runs of which only one setting differs, as a text for each run."""
+    names = [name for name in everything if name != setting]
+    kept = table[names].map(_text)
+    if setting.removeprefix("data.") in DATA_APART and setting.startswith("data.") and DIGEST in names:
+        kept[DIGEST] = table["folder"].map(table.attrs.get("paths", {})).map(str)
+    return kept.agg("\n".join, axis=1) if names else table["run"].map(lambda _: "")
 
 
 def _plain(value: Any) -> Any:
