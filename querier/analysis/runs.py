@@ -16,9 +16,10 @@ from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy has n
 
 from querier.analysis.extra import need
 from querier.analysis.report.facts import tested
-from querier.analysis.report.metrics import GROUPS, LOWER, NEITHER, metric
+from querier.analysis.report.metrics import GROUPS, LOWER, metric
+from querier.analysis.runs_pairs import DIGEST, SEED, TEST, Pairing, as_text, flat, storable
 from querier.errors import InputError
-from querier.run import APART, CARD, DATA_APART, Run
+from querier.run import APART, CARD, Run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,7 +29,10 @@ WITHOUT_RUNS = ("cache", "model", "checkpoints")
 PLACES = ("data.path", "prompt.profiles", "trainer.default_root_dir")  # of a machine: no setting
 COUNTED = ("steps", "tokens", "seconds", "seconds_fit")
 SMALLER = (*COUNTED, "seconds_prepare", "seconds_base")
-SEED, DIGEST, TEST = "seed", "data_digest", "test."
+OF_EFFECTS = (
+    *("setting", "value", "reference", "mean", "difference", "low", "high", "same_sign", "seeds", "pairs", "missing"),
+    "along",
+)
 DIGITS = 8  # of a digest
 
 
@@ -59,14 +63,14 @@ def load_runs(*places: str | Path) -> DataFrame:
         raise InputError(f"no run in {named}: `querier fit` leaves runs under `output`, by default outputs/")
     cards = [Run(folder).card() for folder in folders]
     found = [_line(Run(folder), card) for folder, card in zip(folders, cards, strict=True)]
-    flat = [settings for settings, _, _ in found]
-    names = sorted({name for settings in flat for name in settings})
-    differing = [name for name in names if _differ(name, flat)]
+    told = [settings for settings, _, _ in found]
+    names = sorted({name for settings in told for name in settings})
+    differing = [name for name in names if _differ(name, told)]
     metrics = list(dict.fromkeys(name for _, values, _ in found for name in values))
     lines = [
         {
             **about,
-            **{name: _plain(settings.get(name)) for name in differing},
+            **{name: storable(settings.get(name)) for name in differing},
             **{name: values.get(name, np.nan) for name in metrics},
         }
         for settings, values, about in found
@@ -98,7 +102,7 @@ def over_seeds(table: DataFrame, columns: Sequence[str], settings: Sequence[str]
     by = [name for name in _settings(table, settings) if name != SEED]
     _check(table, [*columns, *by])
     lines: list[dict[str, Any]] = []
-    keys = table[by].map(_text).agg("\n".join, axis=1) if by else ["all"] * len(table)
+    keys = table[by].map(as_text).agg("\n".join, axis=1) if by else ["all"] * len(table)
     for _, rows in table.groupby(keys, sort=True):
         line = {name: rows[name].iloc[0] for name in by}
         seeds = _of_seeds(rows)
@@ -121,20 +125,22 @@ def effects(
 ) -> DataFrame:
     """What each value of each setting changes, other things equal: the data too, and how the runs were tested.
 
-    A setting of how the data are read brings other data with it; there only the file has to be the same.
+    A method brings settings of its own, such as its losses: of two runs with what is their methods' own only the method
+    differs. A setting of how the data are read brings other data with it; there only the file has to be the same.
 
     Args:
         table: As `load_runs` gives it.
         column: The number that changes.
-        settings: Which; None for all that differ but the seed, and but those of the test where it did not measure the
-            column.
+        settings: Which; None for all that differ but the seed, but what follows from the method in every run, and but
+            those of the test where it did not measure the column.
         references: The value of a setting that the others are compared with; by default its most frequent one.
 
     Returns:
         `setting`, `value`, `reference`, `mean` over the runs with the value, `difference` to the reference over pairs
         of runs that differ in nothing else, `low` and `high` of its 95 % interval over seeds, `same_sign` in every
-        seed, two at least, `seeds`, `pairs`, and `missing`, the runs with this value that lack the number. Without a
-        pair there is no difference, and with one seed no interval.
+        seed, two at least, `seeds`, `pairs`, `missing`, the runs with this value that lack the number, and `along`,
+        what came with the value. Without a pair there is no difference, with one seed no interval, and with runs that
+        differ in no more than the seed no line.
 
     Raises:
         InputError: A column, setting or reference that is not there.
@@ -150,31 +156,27 @@ def effects(
         everything = [name for name in everything if not name.startswith(TEST)]
     chosen = [name for name in (everything if settings is None else settings) if name != SEED]
     _check(table, [column, *everything, *chosen])
+    pairing = Pairing(table, everything)
+    if settings is None:
+        chosen = [name for name in chosen if name not in pairing.bound]
     lines: list[dict[str, Any]] = []
     for setting in chosen:
-        values = table[setting].map(_text)
-        reference = _text((references or {}).get(setting, table.loc[values == values.mode().iloc[0], setting].iloc[0]))
+        values = table[setting].map(as_text)
+        reference = as_text(
+            (references or {}).get(setting, table.loc[values == values.mode().iloc[0], setting].iloc[0])
+        )
         if reference not in set(values):
             raise InputError(f"no run has {setting}={reference}; there are {', '.join(sorted(set(values)))}")
-        keys = _others(table, everything, setting)
+        keys = pairing.others(setting)
         for value in sorted(set(values), key=lambda one: (one != reference, one)):
-            rows = table[values == value]
-            line = {
-                "setting": setting,
-                "value": value,
-                "reference": reference,
-                "mean": rows[column].astype(float).mean(),
-            }
-            differences = _paired(table, column, values == value, values == reference, keys)
-            by_seed = [part.mean() for _, part in differences.groupby(_of_seeds(table)[differences.index])]
-            own = value == reference
-            line["difference"], line["low"], line["high"] = _interval([] if own else by_seed)
-            line["same_sign"] = not own and len(by_seed) > 1 and {np.sign(one) for one in by_seed} in ({1.0}, {-1.0})
-            line["seeds"] = len(by_seed)
-            line["pairs"] = 0 if own else len(differences)
-            line["missing"] = int(rows[column].isna().sum())
+            rows = table[values == value][column].astype(float)
+            line = {"setting": setting, "value": value, "reference": reference, "mean": rows.mean()}
+            line.update(_difference(table, _paired(table, column, values == value, values == reference, keys)))
+            if value == reference:
+                line.update(difference=np.nan, low=np.nan, high=np.nan, same_sign=False, pairs=0)
+            line.update(missing=int(rows.isna().sum()), along=pairing.along(setting, value, reference))
             lines.append(line)
-    found: DataFrame = need("pandas").DataFrame(lines)
+    found: DataFrame = need("pandas").DataFrame(lines, columns=list(OF_EFFECTS))
     return found
 
 
@@ -223,15 +225,26 @@ def smaller(name: str) -> bool:
     >>> smaller("val/nll_per_byte"), smaller("rouge_l_unseen"), smaller("seconds")
     (True, False, True)
     """
+    if not (better := direction(name)):
+        raise InputError(f"which way {name} is better is not known; say smaller_is_better=True or False")
+    return better == LOWER
+
+
+def direction(name: str) -> str:
+    """Which way a number is better: `lower`, `higher`, or empty where neither is known to be.
+
+    Args:
+        name: A column of `load_runs`.
+
+    >>> direction("val/nll_per_byte"), direction("rouge_l_unseen"), direction("nll_empty")
+    ('lower', 'higher', '')
+    """
     if name in SMALLER:
-        return True
+        return LOWER
     bare = name.removeprefix("val/").removesuffix("_macro")
     for end in GROUPS.values():
         bare = bare.removesuffix(end) if end else bare
-    better = metric(bare).better
-    if better == NEITHER:
-        raise InputError(f"which way {name} is better is not known; say smaller_is_better=True or False")
-    return better == LOWER
+    return metric(bare).better
 
 
 def _folders(place: Path, depth: int = DEPTH) -> Iterator[Path]:
@@ -263,50 +276,20 @@ def _line(run: Run, card: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     about["seconds"] = float(sum(spent.values())) if spent else np.nan
     about.update({f"seconds_{name}": float(value) for name, value in spent.items()})
     settings = {name: value for name, value in (card.get("config") or {}).items() if name not in APART}
-    flat = {name: value for name, value in _flat(settings) if name not in PLACES}
-    flat[DIGEST] = str(card.get(DIGEST) or "")[:DIGITS] or None
-    flat.update({f"{TEST}{name}": value for name, value in under.items()})
-    return flat, values, about
+    told = {name: value for name, value in flat(settings) if name not in PLACES}
+    told[DIGEST] = str(card.get(DIGEST) or "")[:DIGITS] or None
+    told.update({f"{TEST}{name}": value for name, value in under.items()})
+    return told, values, about
 
 
-def _flat(plain: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in plain.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value
-
-
-def _differ(name: str, flat: Sequence[Mapping[str, Any]]) -> bool:
+def _differ(name: str, told: Sequence[Mapping[str, Any]]) -> bool:
     """Whether runs differ in a setting; in how they were tested those alone that were."""
-    return len({_text(one.get(name)) for one in flat if name in one or not name.startswith(TEST)}) > 1
+    return len({as_text(one.get(name)) for one in told if name in one or not name.startswith(TEST)}) > 1
 
 
 def _by_test(column: str) -> bool:
     """Whether `querier test` measured a column."""
     return not column.startswith(("val/", "seconds")) and column not in SMALLER
-
-
-def _others(table: DataFrame, everything: Sequence[str], setting: str) -> Any:
-    """What has to be the same of two runs of which only one setting differs, as a text for each run."""
-    names = [name for name in everything if name != setting]
-    kept = table[names].map(_text)
-    if setting.removeprefix("data.") in DATA_APART and setting.startswith("data.") and DIGEST in names:
-        kept[DIGEST] = table["folder"].map(table.attrs.get("paths", {})).map(str)
-    return kept.agg("\n".join, axis=1) if names else table["run"].map(lambda _: "")
-
-
-def _plain(value: Any) -> Any:
-    """As a table holds it: lists as text."""
-    return json.dumps(value) if isinstance(value, (list, dict)) else value
-
-
-def _text(value: Any) -> str:
-    """The same text for the same setting, whatever a table made of it."""
-    plain = _plain(value)
-    if plain is None or plain != plain:
-        return "none"
-    return str(int(plain)) if isinstance(plain, (float, np.floating)) and float(plain).is_integer() else str(plain)
 
 
 def _settings(table: DataFrame, settings: Sequence[str] | None) -> list[str]:
@@ -334,6 +317,15 @@ def _paired(table: DataFrame, column: str, one: Any, other: Any, keys: Any) -> A
     reference = table.loc[other, column].astype(float).groupby(keys[other]).mean()
     mine = table.loc[one, column].astype(float)
     return (mine - keys[one].map(reference)).dropna()
+
+
+def _difference(table: DataFrame, differences: Any) -> dict[str, Any]:
+    """What the pairs come to, a seed at a time."""
+    by_seed = [part.mean() for _, part in differences.groupby(_of_seeds(table)[differences.index])]
+    middle, low, high = _interval(by_seed)
+    same = len(by_seed) > 1 and {np.sign(one) for one in by_seed} in ({1.0}, {-1.0})
+    counts = {"seeds": len(by_seed), "pairs": len(differences)}
+    return {"difference": middle, "low": low, "high": high, "same_sign": same, **counts}
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float, float]:
