@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Told apart also by those who do not see red and green (Okabe and Ito), and in this order.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 REST = "#BBBBBB"  # of values beyond the colours
+GREY, UNKNOWN = "#D9D9D9", "not known"  # of queriers without a value
 SCALE = "viridis"  # of numbers
 EACH_POINT = 20_000
 DRAWN = 5000  # points of a larger map
@@ -249,18 +250,17 @@ def _hover(colour: str) -> dict[str, Any]:
 
 def _groups(table: DataFrame, colour: str) -> list[tuple[str, DataFrame, str]]:
     """Name with count, rows and colour of each value; beyond the colours the rare ones are put together."""
-    shown = table[colour].astype(str)
+    missing, known = table[table[colour].isna()], table[table[colour].notna()]
+    shown = known[colour].astype(str)
     values = sorted(shown.unique())
+    groups = []
     if len(values) > len(COLOURS):
-        kept = sorted(shown.value_counts(sort=True).index[: len(COLOURS) - 1])
-        rest = table[~shown.isin(kept)]
-        named = [(f"{value} ({(shown == value).sum():,})", table[shown == value]) for value in kept]
-        named.append((f"{len(values) - len(kept)} others ({len(rest):,})", rest))
-        return [(*pair, shade) for pair, shade in zip(named, (*COLOURS[:-1], REST), strict=True)]
-    return [
-        (f"{value} ({(shown == value).sum():,})", table[shown == value], shade)
-        for value, shade in zip(values, COLOURS, strict=False)
-    ]
+        values, others = sorted(shown.value_counts(sort=True).index[: len(COLOURS) - 1]), len(values) - len(COLOURS) + 1
+        rest = known[~shown.isin(values)]
+        groups = [(f"{others} others ({len(rest):,})", rest, REST)]
+    named = [(f"{value} ({(shown == value).sum():,})", known[shown == value]) for value in values]
+    groups = [(*pair, shade) for pair, shade in zip(named, COLOURS, strict=False)] + groups
+    return [*groups, (f"{UNKNOWN} ({len(missing):,})", missing, GREY)] if len(missing) else groups
 
 
 def _scatter(axes: Any, groups: list[tuple[str, DataFrame, str]], size: float) -> None:

@@ -12,8 +12,9 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -281,14 +282,14 @@ def probe(
 
 
 def numbers(
-    vectors: np.ndarray, places: np.ndarray, labels: Mapping[str, Sequence[str]], generator: np.random.Generator
+    vectors: np.ndarray, places: np.ndarray, labels: Mapping[str, Sequence[str | None]], generator: np.random.Generator
 ) -> DataFrame:
     """One line per label: probe with interval, the same shuffled, chance, silhouette; and the map's trustworthiness.
 
     Args:
         vectors: (Q, D).
         places: On the map, (Q, 2).
-        labels: For each label its value for each querier.
+        labels: For each label its value for each querier; whose value is None is not judged by it.
         generator: As in `probe`.
 
     >>> vectors = np.random.default_rng(0).normal(size=(12, 3))
@@ -300,10 +301,35 @@ def numbers(
     trust = trustworthiness(vectors, places)
     lines: list[dict[str, Any]] = []
     for label, values in labels.items():
-        read = vars(probe(vectors, values, generator))
-        lines.append({"label": label, **read, "silhouette": silhouette(vectors, values), "trustworthiness": trust})
-    table: DataFrame = pandas.DataFrame(lines).set_index("label")
+        kept = np.array([value is not None for value in values])
+        known, given = vectors[kept], [value for value in values if value is not None]
+        read = vars(probe(known, given, generator))
+        lines.append({"label": label, **read, "silhouette": silhouette(known, given), "trustworthiness": trust})
+    columns = ["label", *(entry.name for entry in fields(Probe)), "silhouette", "trustworthiness"]
+    table: DataFrame = pandas.DataFrame(lines, columns=columns).set_index("label")
     return table
+
+
+def why_no_probe(labels: Sequence[str | None]) -> str:
+    """Why no probe can be made of a label, in words; empty where one can.
+
+    Args:
+        labels: A value for each querier, None where it is not known.
+
+    >>> why_no_probe(["a", "a", "a", "b"])
+    'a probe needs 3 queriers of each value, b has 1'
+    >>> why_no_probe(["a", "a", "a", "b", "b", "b", None])
+    ''
+    """
+    counts = Counter(value for value in labels if value is not None)
+    if not counts:
+        return "nobody on the map has this label"
+    if len(counts) < 2:
+        return f"all who have this label have {next(iter(counts))}"
+    rarest, count = min(counts.items(), key=lambda pair: (pair[1], pair[0]))
+    if count >= LEAST:
+        return ""
+    return f"a probe needs {LEAST} queriers of each value, {rarest} has {count}"
 
 
 def _predict(vectors: np.ndarray, wanted: np.ndarray, generator: np.random.Generator) -> np.ndarray:
