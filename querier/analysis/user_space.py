@@ -236,7 +236,7 @@ def probe(
 ) -> Probe:
     """Read a label by logistic regression, cross-validated over queriers, beside the same with shuffled labels.
 
-    Of more than `MANY` queriers a sample is read; `n` says how many.
+    Of more than `MANY` queriers a sample is read, with three of each value that so many have; `n` says how many.
 
     Args:
         vectors: (Q, D).
@@ -253,7 +253,7 @@ def probe(
     (1.0, 0.5)
     """
     vectors = checked(vectors, len(labels))
-    kept = _sample(len(labels), generator)
+    kept = _with_rare(_sample(len(labels), generator), np.asarray(labels), generator)
     vectors, values = vectors[kept], np.asarray(labels)[kept]
     values, wanted = np.unique(values, return_inverse=True)
     counts = np.bincount(wanted)
@@ -378,6 +378,16 @@ def _sample(count: int, seed: int | np.random.Generator) -> np.ndarray:
     if count <= MANY:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, size=MANY, replace=False))
+
+
+def _with_rare(kept: np.ndarray, values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The sample with as many more of a value as `LEAST` asks for and the sample lacks."""
+    for value in np.unique(values) if len(kept) < len(values) else ():
+        own = np.flatnonzero(values == value)
+        lacking = min(LEAST, len(own)) - int(np.isin(own, kept).sum())
+        if lacking > 0:
+            kept = np.append(kept, generator.choice(np.setdiff1d(own, kept), size=lacking, replace=False))
+    return np.sort(kept)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -162,3 +162,16 @@ def test_many_queriers_are_measured_on_a_sample_and_searched_in_cells(
     assert same_querier_auc(vectors, vectors + generator.normal(size=vectors.shape)) == pytest.approx(auc, abs=0.02)
     assert probe(vectors, ["a", "b"] * 1000, generator, permutations=1).n == 500
     assert trustworthiness(vectors, vectors[:, :2]) is not None
+
+
+def test_a_rare_value_is_read_from_a_sample_too(
+    generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_space, "MANY", 60)
+    labels = ["common"] * 1997 + ["rare"] * 3
+    vectors = generator.normal(size=(2000, 2)) + 20 * np.array([[label == "rare"] for label in labels])
+    found = probe(vectors, labels, generator, permutations=1)
+    assert 60 <= found.n <= 63
+    assert found.accuracy > 0.9
+    with pytest.raises(InputError, match="merge rare values"):
+        probe(vectors, ["common"] * 1998 + ["rare"] * 2, generator)
