@@ -92,6 +92,22 @@ press("#space .save button[aria-label^='Save as PNG']");
 """
 
 
+# Makes the rules for paper hold on the screen, and leaves which controls are still seen.
+PRINTER = """
+const rules = Array.from(document.styleSheets).flatMap((sheet) => Array.from(sheet.cssRules));
+const print = rules.filter((rule) => rule.media && rule.media.mediaText === "print");
+const paper = print.flatMap((rule) => Array.from(rule.cssRules));
+const seen = (query) => Array.from(document.querySelectorAll(query)).filter((one) => one.offsetParent).length;
+const controls = ["nav", ".switch", ".controls", ".save", ".pages"];
+const before = controls.map(seen);
+const style = document.createElement("style");
+style.textContent = paper.map((rule) => rule.cssText).join(" ");
+document.head.append(style);
+const left = { before, after: controls.map(seen), cards: seen(".card") };
+parent.document.documentElement.dataset.probe = JSON.stringify(left);
+"""
+
+
 def browse(page: Path, profile: Path) -> tuple[str, str]:
     """What the page is after its script ran, and what the browser said."""
     assert CHROMIUM is not None
@@ -172,6 +188,15 @@ def test_no_other_script_runs_in_the_page(page: Path) -> None:
     assert "data-hurt" not in dom
     assert "Content Security Policy" in said
     assert 'data-ready="true"' in dom
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on the PATH")
+def test_on_paper_there_is_nothing_to_press(page: Path) -> None:
+    seen = probed(page, 1280, PRINTER)
+    assert min(seen["before"]) > 0
+    assert seen["after"] == [0] * 5
+    assert seen["cards"] > 0
 
 
 @pytest.mark.slow
