@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from querier.analysis.extra import need
 from querier.analysis.figures import COLOURS, finished, plain
-from querier.analysis.html_pieces import Html, side_by_side
+from querier.analysis.html_pieces import Html, isolated, side_by_side
 from querier.data.describing import describe_clusters, example_anchor, explain_contrast
 from querier.data.preparation import Prepared
 from querier.data.words import words
@@ -152,9 +153,11 @@ def contrast_html(table: DataFrame) -> Html:
     >>> contrast_html(contrast_table(responder.prepared)).count("<tr>") > 1
     True
     """
-    names = [f"{querier} (cell {cell})" for querier, cell in zip(table["querier"], table["cell"], strict=True)]
+    words = Markup("{} (cell {})")
+    names = [words.format(isolated(name), cell) for name, cell in zip(table["querier"], table["cell"], strict=True)]
     pairs = list(zip(names, table["reply"], strict=True))
-    return side_by_side(f"{table['querier'].iloc[0]}: {table['query'].iloc[0]}", pairs[0], pairs[1:])
+    title = Markup("{}: {}").format(isolated(table["querier"].iloc[0]), table["query"].iloc[0])
+    return side_by_side(title, pairs[0], pairs[1:])
 
 
 def cluster_figure(table: DataFrame, run: str, path: Path | None = None, most: int = 20) -> Any:
