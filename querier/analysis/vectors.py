@@ -270,8 +270,8 @@ def space_numbers(
     """How far the vectors tell queriers apart: one line for each measure, with `value`, `nothing` and `n`.
 
     `nothing` is what vectors that know nothing of the querier come to: chance, or the same measure between vectors of
-    different queriers; of uniformity it is missing, as noise spreads no less than what is known. `n` counts queriers, for
-    the retrieval dialogues.
+    different queriers; of uniformity it is missing, as noise spreads no less than what is known. `n` counts queriers,
+    for the retrieval dialogues.
 
     Args:
         responder: A run of the method `querier`.
