@@ -28,7 +28,7 @@ SCALE = "viridis"  # of numbers
 EACH_POINT = 20_000
 DRAWN = 5000  # points of a larger map
 CELLS = 60  # of a larger map, along each axis
-FIRST, SECOND = "first direction of the map (no unit)", "second direction of the map (no unit)"
+METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def plotly_map(
@@ -63,8 +63,8 @@ def plotly_map(
         figure.add_trace(_stars(graph, marks))
     figure.update_layout(
         title=str(escape(_title(table, colour, run, title))),
-        xaxis_title=FIRST,
-        yaxis_title=SECOND,
+        xaxis_title=_axis(table, "first"),
+        yaxis_title=_axis(table, "second"),
         legend_title=str(escape(colour)),
         template="simple_white",
         margin={"b": 110 if note else 80},
@@ -121,8 +121,8 @@ def matplotlib_map(
         _mark(axes, marks)
     figure.suptitle(plain(_title(table, colour, run, title)), fontsize=11)
     for panel in panels:
-        panel.set_xlabel(FIRST)
-    panels[0].set_ylabel(SECOND)
+        panel.set_xlabel(_axis(table, "first"))
+    panels[0].set_ylabel(_axis(table, "second"))
     return finished(figure, note, path)
 
 
@@ -344,7 +344,14 @@ def _is_number(table: DataFrame, colour: str) -> bool:
 
 def _title(table: DataFrame, colour: str, run: str, title: str) -> str:
     drawn = f" ({DRAWN:,} as points)" if len(table) > EACH_POINT else ""
-    return f"{title} by {colour}, n = {len(table):,}{drawn}, run {run}"
+    method = METHODS.get(table.attrs.get("map", ""))
+    return f"{title} by {colour}, {f'{method}, ' if method else ''}n = {len(table):,}{drawn}, run {run}"
+
+
+def _axis(table: DataFrame, place: str) -> str:
+    """What an axis is; only those of a PCA are directions of the space."""
+    method = METHODS.get(table.attrs.get("map", ""), "the map")
+    return f"{place} {'principal component' if method == 'PCA' else f'axis of {method}'} (no unit)"
 
 
 def _check(table: DataFrame, colour: str) -> None:

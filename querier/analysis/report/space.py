@@ -69,7 +69,7 @@ def space_maps(responder: Responder, run: str, labels: Mapping[str, Mapping[str,
             f"{run}: a map needs {FEWEST} queriers with dialogues, got {len(space.names)}; leave maps=false"
         )
     plane = fit_map(space.vectors)
-    table = placed(space.names, plane.places, known)
+    table = placed(space.names, plane, known)
     judged = {label: values for label, values in known.items() if not why_no_probe(values)}
     told = numbers(space.vectors, plane.places, judged, np.random.default_rng(seed))
     return [

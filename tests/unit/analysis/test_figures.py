@@ -11,6 +11,7 @@ from IPython.core.formatters import DisplayFormatter
 from querier import extra
 from querier.analysis.extra import need
 from querier.analysis.figures import DRAWN, EACH_POINT, matplotlib_map, note_of, plotly_map
+from querier.analysis.maps import space_table
 from querier.errors import InputError
 
 
@@ -41,6 +42,18 @@ def test_matplotlib_says_what_it_shows(table: pd.DataFrame, tmp_path: Path) -> N
     assert path.read_bytes()[:4] == b"\x89PNG"
     shown, _ = DisplayFormatter().format(figure, include={"image/png"})  # as a notebook asks for it
     assert shown["image/png"][:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("method", "title", "axis"),
+    [("pca", "PCA", "first principal component (no unit)"), ("tsne", "t-SNE", "first axis of t-SNE (no unit)")],
+)
+def test_a_map_says_how_it_was_made(generator: np.random.Generator, method: str, title: str, axis: str) -> None:
+    table = space_table(list("abcdef"), generator.normal(size=(6, 4)), {"kind": list("xyxyxy")}, method)
+    drawn, shown = matplotlib_map(table, "kind", "run7"), plotly_map(table, "kind", "run7")
+    assert drawn.get_suptitle() == shown.layout.title.text == f"Queriers by kind, {title}, n = 6, run run7"
+    assert drawn.axes[0].get_xlabel() == shown.layout.xaxis.title.text == axis
+    assert drawn.axes[0].get_ylabel() == axis.replace("first", "second")
 
 
 def test_an_unknown_label_is_refused(table: pd.DataFrame) -> None:
