@@ -78,7 +78,7 @@ def cold_start_figure(table: DataFrame, name: str, run: str, path: Path | None =
         ends = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
         counts = f"n = {number_range(rows['n'])} dialogues of {number_range(rows['n_queriers'])}"
         style = {"marker": "os"[number % 2], "color": COLOURS[number], "capsize": 3}
-        axes.errorbar(places, rows["value"], yerr=ends, label=f"{counts} {group} queriers", **style)
+        axes.errorbar(places, rows["value"], yerr=ends, label=f"{group}: {counts} queriers", **style)
     axes.set_xticks(range(len(order)), order)
     axes.set_xlabel("history items read, newest first")
     axes.set_ylabel(f"{known.label} ({known.unit})" if known.unit else known.label)

@@ -23,7 +23,7 @@ def test_cold_start_reads_what_was_measured_and_no_more(tmp_path: Path) -> None:
     assert "run run7" in figure.get_suptitle()
     assert len(figure.axes[0].containers) == 2  # seen and unseen
     assert table.loc[("seen", "gain", "4"), "n_queriers"] == 8
-    assert "n = 38 to 39 dialogues of 8 unseen queriers" in [
+    assert "unseen: n = 38 to 39 dialogues of 8 queriers" in [
         one.get_text() for one in figure.axes[0].get_legend().get_texts()
     ]
     with pytest.raises(InputError, match="no rouge_l was measured; there are gain"):
