@@ -157,8 +157,7 @@ def effects(
     chosen = [name for name in (everything if settings is None else settings) if name != SEED]
     _check(table, [column, *everything, *chosen])
     pairing = Pairing(table, everything)
-    if settings is None:
-        chosen = [name for name in chosen if name not in pairing.bound]
+    chosen = [name for name in chosen if settings is not None or name not in pairing.bound]
     lines: list[dict[str, Any]] = []
     for setting in chosen:
         values = table[setting].map(as_text)
