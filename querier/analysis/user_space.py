@@ -31,6 +31,7 @@ PERMUTATIONS = 20
 LEAST = 3  # of a kind that folds can be made of
 EXACT_BELOW = 20_000  # queriers up to which each is compared with all others
 MANY = 4000  # queriers beyond which a sample is measured
+AT_ONCE = 512  # queriers whose neighbours' vectors are held in memory
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def nearest_places(
     count = min(count, len(vectors) - (newcomers is None))
     index = PoolIndex(vectors.astype(np.float32), own, np.zeros(len(vectors)), own, EXACT_BELOW)
     places = index.nearest(asked, count, own if newcomers is None else np.full(len(asked), -1))
-    return places, np.einsum("nd,nkd->nk", _unit(asked), _unit(vectors)[places])
+    mine, unit = _unit(asked), _unit(vectors)
+    parts = [slice(start, start + AT_ONCE) for start in range(0, len(places), AT_ONCE)]
+    return places, np.concatenate([np.einsum("nd,nkd->nk", mine[one], unit[places[one]]) for one in parts])
 
 
 def neighbour_table(names: Sequence[str], vectors: np.ndarray, count: int = 5) -> DataFrame:

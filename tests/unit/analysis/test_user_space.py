@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -148,6 +150,17 @@ def test_neighbours_of_all_are_those_of_each(generator: np.random.Generator) -> 
     places, cosine = nearest_places(vectors, 1, vectors[:3])
     assert places[:, 0].tolist() == [0, 1, 2]  # newcomers are nobody's own
     assert cosine[:, 0] == pytest.approx(1.0)
+
+
+def test_neighbours_of_many_take_little_memory(generator: np.random.Generator) -> None:
+    vectors = generator.normal(size=(3000, 64))
+    tracemalloc.start()
+    places, cosine = nearest_places(vectors, 50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30_000_000  # 77 MB for all neighbours of all at once
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.array_equal(cosine, np.einsum("nd,nkd->nk", unit, unit[places]))
 
 
 def test_many_queriers_are_measured_on_a_sample_and_searched_in_cells(
