@@ -120,7 +120,7 @@ def matplotlib_map(
         figure.colorbar(dots, ax=axes, label=plain(colour))
     if groups:
         beside = {} if _is_number(table, colour) else {"title": plain(colour), "bbox_to_anchor": (1.0, 0.5)}
-        axes.legend(frameon=False, loc="center left" if beside else "best", **beside)
+        axes.legend(frameon=not beside, loc="center left" if beside else "best", **beside)
     if marks is not None:
         _mark(axes, marks)
     figure.suptitle(plain(_title(table, colour, run, title)), fontsize=11)
