@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
+from scipy.special import ndtr  # type: ignore[import-untyped]  # scipy has no types
 
 from querier.analysis.extra import need
 from querier.analysis.figures import COLOURS, finished, plain
-from querier.analysis.html_pieces import Html, side_by_side
+from querier.analysis.html_pieces import Html, isolated, side_by_side
 from querier.data.describing import describe_clusters, example_anchor, explain_contrast
 from querier.data.preparation import Prepared
 from querier.data.words import words
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PRIOR = 0.1  # of each word's count in the whole pool that both sides are given, so that no word has none
-SURE = 1.96  # standard errors by which a salient term must stand out
+SURE = 0.05  # chance that any term is listed where clusters are drawn by lot
 LETTERS = 60
 
 
@@ -59,10 +61,11 @@ def cluster_table(prepared: Prepared, examples: int = 3, terms: int = 5) -> Data
 
 
 def salient_terms(prepared: Prepared, most: int = 5) -> DataFrame:
-    """Words that a cluster's queries use more than the others do: `cluster`, `term`, `queries`, `elsewhere`, `z`.
+    """Words that a cluster's queries use more than the others do: `cluster`, `term`, `queries`, `elsewhere`, `z`, `p`.
 
     `queries` and `elsewhere` count the queries with the word inside and outside; `z` is the log-odds ratio, with an
-    informative prior, over its standard error, and only words beyond 1.96 are listed.
+    informative prior, over its standard error, and `p` its one-sided p by Holm over all words of all clusters. Only
+    words with a p below .05 are listed.
 
     Args:
         prepared: With its clusters.
@@ -73,7 +76,7 @@ def salient_terms(prepared: Prepared, most: int = 5) -> DataFrame:
         of political conflict, 2008, equations 15, 16, 22.
 
     >>> found = salient_terms(responder.prepared)
-    >>> bool((found["z"] > 1.96).all())
+    >>> bool((found["p"] < 0.05).all())
     True
     """
     pool = prepared.pool
@@ -81,14 +84,17 @@ def salient_terms(prepared: Prepared, most: int = 5) -> DataFrame:
     for row, cluster in zip(pool.tolist(), np.asarray(prepared.cluster[pool]).tolist(), strict=True):
         inside.setdefault(cluster, Counter()).update(set(words(prepared.corpus.dialogue(row).query)))
     whole: Counter[str] = sum(inside.values(), Counter())
-    lines: list[dict[str, Any]] = []
-    for cluster in sorted(inside):
-        found = [(_salience(inside[cluster], whole, term), term) for term in inside[cluster]]
-        for z, term in sorted((pair for pair in found if pair[0] > SURE), key=lambda pair: (-pair[0], pair[1]))[:most]:
-            count = inside[cluster][term]
-            lines.append({"cluster": cluster, "term": term, "queries": count, "elsewhere": whole[term] - count, "z": z})
+    lines = [
+        {"cluster": cluster, "term": term, "queries": count, "elsewhere": whole[term] - count}
+        | {"z": _salience(counts, whole, term)}
+        for cluster, counts in inside.items()
+        for term, count in counts.items()
+    ]
     table: DataFrame = need("pandas").DataFrame(lines, columns=["cluster", "term", "queries", "elsewhere", "z"])
-    return table
+    table = table.sort_values(["z", "term"], ascending=[False, True], kind="stable")
+    table["p"] = _holm(table["z"].to_numpy(dtype=float), len(inside) * len(whole))
+    found: DataFrame = table[table["p"] < SURE].groupby("cluster").head(most)
+    return found.sort_values("cluster", kind="stable", ignore_index=True)
 
 
 def contrast_table(prepared: Prepared, row: int | None = None) -> DataFrame:
@@ -152,9 +158,11 @@ def contrast_html(table: DataFrame) -> Html:
     >>> contrast_html(contrast_table(responder.prepared)).count("<tr>") > 1
     True
     """
-    names = [f"{querier} (cell {cell})" for querier, cell in zip(table["querier"], table["cell"], strict=True)]
+    words = Markup("{} (cell {})")
+    names = [words.format(isolated(name), cell) for name, cell in zip(table["querier"], table["cell"], strict=True)]
     pairs = list(zip(names, table["reply"], strict=True))
-    return side_by_side(f"{table['querier'].iloc[0]}: {table['query'].iloc[0]}", pairs[0], pairs[1:])
+    title = Markup("{}: {}").format(isolated(table["querier"].iloc[0]), table["query"].iloc[0])
+    return side_by_side(title, pairs[0], pairs[1:])
 
 
 def cluster_figure(table: DataFrame, run: str, path: Path | None = None, most: int = 20) -> Any:
@@ -199,6 +207,12 @@ def _salience(inside: Counter[str], whole: Counter[str], term: str) -> float:
     all_here, all_there = inside.total() + mass, whole.total() - inside.total() + mass
     ratio = np.log(here / (all_here - here)) - np.log(there / (all_there - there))
     return float(ratio / np.sqrt(1 / here + 1 / there))
+
+
+def _holm(z: np.ndarray, tests: int) -> np.ndarray:
+    """One-sided p of standard normal values, the largest first, by Holm over so many tests, (n,)."""
+    stepped = np.maximum.accumulate(ndtr(-z) * (tests - np.arange(len(z))))
+    return np.minimum(stepped, 1.0)
 
 
 def _columns(table: DataFrame) -> list[list[Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from querier.analysis.extra import need
 from querier.analysis.figures import COLOURS, finished, plain
+from querier.analysis.report.figures import number_range
 from querier.analysis.report.metrics import metric
 from querier.analysis.report.sources import read_run
 from querier.errors import InputError
@@ -26,7 +27,7 @@ def cold_start_table(run: str | Path) -> DataFrame:
 
     Returns:
         `queriers` (seen or unseen), `items`, `metric`, `value`, `low` and `high` of the 95 % interval over queriers,
-        and `n`, the dialogues. What could not be measured is missing.
+        `n`, the dialogues, and `n_queriers`, those whose they are. What could not be measured is missing.
 
     Raises:
         InputError: The run was not tested, or not for cold start.
@@ -37,7 +38,7 @@ def cold_start_table(run: str | Path) -> DataFrame:
     found = read_run(Run(Path(run))).cold_start
     lines = [
         {"queriers": group, "items": items, "metric": name, "value": number.value, "low": number.low}
-        | {"high": number.high, "n": number.n}
+        | {"high": number.high, "n": number.n, "n_queriers": number.queriers}
         for group, curve in found.items()
         for items, point in curve.items()
         for name, number in point.items()
@@ -75,9 +76,9 @@ def cold_start_figure(table: DataFrame, name: str, run: str, path: Path | None =
     for number, (group, rows) in enumerate(shown.groupby("queriers", sort=True)):
         places = [order.index(items) + 0.06 * number for items in rows["items"]]
         ends = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-        counts = f"n = {rows['n'].min():,} to {rows['n'].max():,} dialogues"
+        counts = f"n = {number_range(rows['n'])} dialogues of {number_range(rows['n_queriers'])}"
         style = {"marker": "os"[number % 2], "color": COLOURS[number], "capsize": 3}
-        axes.errorbar(places, rows["value"], yerr=ends, label=f"{group} queriers, {counts}", **style)
+        axes.errorbar(places, rows["value"], yerr=ends, label=f"{group}: {counts} queriers", **style)
     axes.set_xticks(range(len(order)), order)
     axes.set_xlabel("history items read, newest first")
     axes.set_ylabel(f"{known.label} ({known.unit})" if known.unit else known.label)

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 # Told apart also by those who do not see red and green (Okabe and Ito), and in this order.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 REST = "#BBBBBB"  # of values beyond the colours
+GREY, UNKNOWN = "#D9D9D9", "not known"  # of queriers without a value
 SCALE = "viridis"  # of numbers
 EACH_POINT = 20_000
 DRAWN = 5000  # points of a larger map
 CELLS = 60  # of a larger map, along each axis
-FIRST, SECOND = "first direction of the map (no unit)", "second direction of the map (no unit)"
+METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def plotly_map(
@@ -62,8 +63,8 @@ def plotly_map(
         figure.add_trace(_stars(graph, marks))
     figure.update_layout(
         title=str(escape(_title(table, colour, run, title))),
-        xaxis_title=FIRST,
-        yaxis_title=SECOND,
+        xaxis_title=_axis(table, "first"),
+        yaxis_title=_axis(table, "second"),
         legend_title=str(escape(colour)),
         template="simple_white",
         margin={"b": 110 if note else 80},
@@ -103,25 +104,29 @@ def matplotlib_map(
     """
     _check(table, colour)
     large, drawn = len(table) > EACH_POINT, _drawn(table)
+    groups = _groups(table, colour, drawn)
     figure = need("matplotlib.figure").Figure(figsize=(11.0, 4.8) if large else (6.4, 4.8), layout="constrained")
     panels = figure.subplots(1, 2 if large else 1, squeeze=False, sharex=True, sharey=True)[0]
     axes = panels[-1]
     if large:
         cells = panels[0].hexbin(table["x"], table["y"], gridsize=CELLS, bins="log", mincnt=1, cmap=SCALE)
         figure.colorbar(cells, ax=panels[0], label="queriers in a cell")
-    size = 4 if large else 24 if len(drawn) <= 500 else 10
+    size = 4 if large else 24 if len(table) <= 500 else 10
+    if groups:
+        _scatter(axes, groups, size)
     if _is_number(table, colour):
-        dots = axes.scatter(drawn["x"], drawn["y"], s=size, c=drawn[colour], cmap=SCALE)
+        known = table[drawn & table[colour].notna().to_numpy()]
+        dots = axes.scatter(known["x"], known["y"], s=size, c=known[colour].astype(float), cmap=SCALE)
         figure.colorbar(dots, ax=axes, label=plain(colour))
-    else:
-        _scatter(axes, _groups(drawn, colour), size)
-        axes.legend(title=plain(colour), frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if groups:
+        beside = {} if _is_number(table, colour) else {"title": plain(colour), "bbox_to_anchor": (1.0, 0.5)}
+        axes.legend(frameon=not beside, loc="center left" if beside else "best", **beside)
     if marks is not None:
         _mark(axes, marks)
     figure.suptitle(plain(_title(table, colour, run, title)), fontsize=11)
     for panel in panels:
-        panel.set_xlabel(FIRST)
-    panels[0].set_ylabel(SECOND)
+        panel.set_xlabel(_axis(table, "first"))
+    panels[0].set_ylabel(_axis(table, "second"))
     return finished(figure, note, path)
 
 
@@ -247,20 +252,23 @@ def _hover(colour: str) -> dict[str, Any]:
     return {"mode": "markers", "hovertemplate": f"%{{text}}<extra>{said}</extra>"}
 
 
-def _groups(table: DataFrame, colour: str) -> list[tuple[str, DataFrame, str]]:
-    """Name with count, rows and colour of each value; beyond the colours the rare ones are put together."""
-    shown = table[colour].astype(str)
-    values = sorted(shown.unique())
-    if len(values) > len(COLOURS):
-        kept = sorted(shown.value_counts(sort=True).index[: len(COLOURS) - 1])
-        rest = table[~shown.isin(kept)]
-        named = [(f"{value} ({(shown == value).sum():,})", table[shown == value]) for value in kept]
-        named.append((f"{len(values) - len(kept)} others ({len(rest):,})", rest))
-        return [(*pair, shade) for pair, shade in zip(named, (*COLOURS[:-1], REST), strict=True)]
-    return [
-        (f"{value} ({(shown == value).sum():,})", table[shown == value], shade)
-        for value, shade in zip(values, COLOURS, strict=False)
-    ]
+def _groups(table: DataFrame, colour: str, drawn: Any) -> list[tuple[str, DataFrame, str]]:
+    """Name with count, drawn rows and colour of each value; beyond the colours the rare ones are put together.
+
+    Of numbers there is no group but that of the queriers without one. Counts are those of the whole table.
+    """
+    missing = table[colour].isna().to_numpy()
+    groups: list[tuple[str, np.ndarray, str]] = []
+    if not _is_number(table, colour):
+        shown = table[colour].astype(str).to_numpy(dtype=object)
+        counts = need("pandas").Series(shown[~missing]).value_counts()
+        kept = list(counts.index[: len(COLOURS) - 1] if len(counts) > len(COLOURS) else counts.index)
+        groups = [(name, ~missing & (shown == name), shade) for name, shade in zip(sorted(kept), COLOURS, strict=False)]
+        if others := len(counts) - len(kept):
+            groups.append((f"{others} others", ~missing & ~np.isin(shown, kept), REST))
+    if missing.any():
+        groups.append((UNKNOWN, missing, GREY))
+    return [(f"{name} ({chosen.sum():,})", table[chosen & drawn], shade) for name, chosen, shade in groups]
 
 
 def _scatter(axes: Any, groups: list[tuple[str, DataFrame, str]], size: float) -> None:
@@ -283,14 +291,17 @@ def _density(graph: Any, table: DataFrame) -> list[Any]:
 
 
 def _points(graph: Any, table: DataFrame, colour: str) -> list[Any]:
-    """Traces of plotly: one with a scale of numbers, or one for each value."""
+    """Traces of plotly: one with a scale of numbers, or one for each value; and one of those without."""
     large, drawn = len(table) > EACH_POINT, _drawn(table)
     point = graph.Scattergl if large else graph.Scatter
+    numbers = []
     if _is_number(table, colour):
+        known = table[drawn & table[colour].notna().to_numpy()]
         bar = {"title": str(escape(colour)), "x": 1.15 if large else 1.0}
-        marker = {"color": drawn[colour], "colorscale": SCALE, "showscale": True, "size": 7, "colorbar": bar}
-        return [point(x=drawn["x"], y=drawn["y"], text=_safe(drawn["querier"]), marker=marker, **_hover(colour))]
-    return [
+        marker = {"color": known[colour].astype(float), "colorscale": SCALE, "showscale": True, "size": 7}
+        marker["colorbar"] = bar
+        numbers = [point(x=known["x"], y=known["y"], text=_safe(known["querier"]), marker=marker, **_hover(colour))]
+    return numbers + [
         point(
             x=rows["x"],
             y=rows["y"],
@@ -299,7 +310,7 @@ def _points(graph: Any, table: DataFrame, colour: str) -> list[Any]:
             marker={"color": shade, "size": 8},
             **_hover(""),
         )
-        for name, rows, shade in _groups(drawn, colour)
+        for name, rows, shade in _groups(table, colour, drawn)
     ]
 
 
@@ -318,11 +329,12 @@ def _mark(axes: Any, marks: DataFrame) -> None:
         axes.annotate(plain(name), (x, y), (6, 6), textcoords="offset points", fontsize=9, bbox=box)
 
 
-def _drawn(table: DataFrame) -> DataFrame:
-    if len(table) <= EACH_POINT:
-        return table
-    kept = np.sort(np.random.default_rng(0).choice(len(table), size=DRAWN, replace=False))
-    return table.iloc[kept]
+def _drawn(table: DataFrame) -> np.ndarray:
+    """Which queriers are drawn as points, (Q,) bool."""
+    kept = np.full(len(table), len(table) <= EACH_POINT)
+    if not kept.all():
+        kept[np.random.default_rng(0).choice(len(table), size=DRAWN, replace=False)] = True
+    return kept
 
 
 def _cells(table: DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -338,13 +350,21 @@ def _middle(edges: np.ndarray) -> np.ndarray:
 
 
 def _is_number(table: DataFrame, colour: str) -> bool:
+    """Whether a label is one of numbers, and anybody has one."""
     kind = table[colour].dtype
-    return bool(getattr(kind, "kind", "O") in "iuf")
+    return bool(getattr(kind, "kind", "O") in "iuf" and table[colour].notna().any())
 
 
 def _title(table: DataFrame, colour: str, run: str, title: str) -> str:
     drawn = f" ({DRAWN:,} as points)" if len(table) > EACH_POINT else ""
-    return f"{title} by {colour}, n = {len(table):,}{drawn}, run {run}"
+    method = METHODS.get(table.attrs.get("map", ""))
+    return f"{title} by {colour}, {f'{method}, ' if method else ''}n = {len(table):,}{drawn}, run {run}"
+
+
+def _axis(table: DataFrame, place: str) -> str:
+    """What an axis is; only those of a PCA are directions of the space."""
+    method = METHODS.get(table.attrs.get("map", ""), "the map")
+    return f"{place} {'principal component' if method == 'PCA' else f'axis of {method}'} (no unit)"
 
 
 def _check(table: DataFrame, colour: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from querier.files import write_atomic
 
@@ -21,6 +21,7 @@ STRONGEST = 0.75  # how opaque a colour gets under black letters
 FONT = "font-family: system-ui, sans-serif; font-size: 14px; color: #000; background: #fff; padding: 8px"
 CELL = "border: 1px solid #ccc; padding: 4px 8px; text-align: left; vertical-align: top"
 WORD = re.compile(r"\S+\s*")
+APART, TOGETHER = "\u2068", "\u2069"  # around a name in a text without HTML: its direction is its own
 
 
 class Html(str):
@@ -52,16 +53,17 @@ def gain_html(table: DataFrame, own: str, other: str, run: str) -> Html:
     spans: list[str] = []
     for token, mine, theirs, gain in zip(table["token"], table["own"], table["other"], table["gain"], strict=True):
         shade = f"rgba({OWN if gain > 0 else OTHER}, {STRONGEST * abs(gain) / largest:.2f})"
-        said = escape(f"{gain:+.2f} nats ({own} {mine:.2f}, {other} {theirs:.2f})")
+        said = escape(f"{gain:+.2f} nats ({_apart(own)} {mine:.2f}, {_apart(other)} {theirs:.2f})")
         shown = escape(token) if token else "⏎" if len(spans) == len(table) - 1 else ""
         spans.append(f'<span title="{said}" style="background: {shade}">{shown}</span>')
     total = f"{table['gain'].sum():+.2f} nats over {len(table)} tokens, {table['gain'].mean():+.3f} each"
     keys = (
-        f'<span style="background: rgba({OWN}, {STRONGEST})">likelier for {escape(own)}</span> · '
-        f'<span style="background: rgba({OTHER}, {STRONGEST})">likelier for {escape(other)}</span> · '
-        f"full colour at {largest:.2f} nats · in all {total} · run {escape(run)}"
+        f'<span style="background: rgba({OWN}, {STRONGEST})">likelier for {isolated(own)}</span> · '
+        f'<span style="background: rgba({OTHER}, {STRONGEST})">likelier for {isolated(other)}</span> · '
+        f"full colour at {largest:.2f} nats · in all {total} · run {isolated(run)}"
     )
-    text = f'<p style="line-height: 1.9; white-space: pre-wrap; font-size: 16px; margin: 0 0 8px">{"".join(spans)}</p>'
+    style = "line-height: 1.9; white-space: pre-wrap; font-size: 16px; margin: 0 0 8px"
+    text = f'<p dir="auto" style="{style}">{"".join(spans)}</p>'
     return Html(f'<div style="{FONT}">{text}<p style="font-size: 12px; margin: 0">{keys}</p></div>')
 
 
@@ -73,16 +75,17 @@ def side_by_side(title: str, first: tuple[str, str], others: Sequence[tuple[str,
         first: Whose reply the others are compared with, and the reply.
         others: The same of each other one.
 
+    A name that stands among other words is best given as `isolated` makes it.
+
     >>> page = side_by_side("Why?", ("Ann", "It rises slowly."), [("Bob", "It rises fast.")])
     >>> "<mark>fast.</mark>" in page, "<mark>It" in page
     (True, False)
     """
-    rows = [f'<tr><th style="{CELL}">{escape(first[0])}</th><td style="{CELL}">{escape(first[1])}</td></tr>']
+    rows = [_row(first[0], escape(first[1]))]
     for name, reply in others:
-        marked = marked_words(reply, first[1])
-        rows.append(f'<tr><th style="{CELL}">{escape(name)}</th><td style="{CELL}">{marked}</td></tr>')
+        rows.append(_row(name, marked_words(reply, first[1])))
     table = f'<table style="border-collapse: collapse; font-size: 14px">{"".join(rows)}</table>'
-    return Html(f'<div style="{FONT}"><p><b>{escape(title)}</b></p>{table}</div>')
+    return Html(f'<div style="{FONT}"><p dir="auto"><b>{escape(title)}</b></p>{table}</div>')
 
 
 def marked_words(text: str, other: str) -> str:
@@ -105,3 +108,24 @@ def marked_words(text: str, other: str) -> str:
             str(escape(piece)) if kind == "equal" or not kept else f"<mark>{escape(kept)}</mark>{escape(rest)}"
         )
     return "".join(parts)
+
+
+def isolated(name: str) -> Markup:
+    """A name as HTML whose direction of writing does not reach what stands beside it.
+
+    Args:
+        name: Of a querier, whatever signs it holds.
+
+    >>> isolated("<Ann>")
+    Markup('<bdi>&lt;Ann&gt;</bdi>')
+    """
+    return Markup("<bdi>{}</bdi>").format(name)
+
+
+def _apart(name: str) -> str:
+    return f"{APART}{name}{TOGETHER}"
+
+
+def _row(name: str, reply: str) -> str:
+    """A line of a table; the reply is HTML already."""
+    return f'<tr><th style="{CELL}">{isolated(name)}</th><td dir="auto" style="{CELL}">{reply}</td></tr>'

@@ -126,22 +126,24 @@ def space_table(
     >>> table.columns.tolist(), len(table)
     (['querier', 'x', 'y', 'manner'], 3)
     """
-    return placed(names, fit_map(vectors, method, seed).places, labels)
+    return placed(names, fit_map(vectors, method, seed), labels)
 
 
-def placed(names: Sequence[str], places: np.ndarray, labels: Mapping[str, Sequence[Any]]) -> DataFrame:
-    """The table of `space_table` for a map that was fitted before.
+def placed(names: Sequence[str], space: Map, labels: Mapping[str, Sequence[Any]]) -> DataFrame:
+    """The table of `space_table` for a map that was fitted before; `table.attrs` names its method, for figures to say.
 
     Args:
         names: Of the queriers, Q.
-        places: (Q, 2).
+        space: Their map.
         labels: For each label its value for each querier.
 
-    >>> placed(["Ann"], np.zeros((1, 2)), {"manner": ["warm"]})["manner"].tolist()
-    ['warm']
+    >>> table = placed(["Ann", "Bob", "Cid"], fit_map(np.eye(3)), {"manner": ["warm", "terse", "warm"]})
+    >>> table["manner"].tolist(), table.attrs
+    (['warm', 'terse', 'warm'], {'map': 'pca'})
     """
-    pandas = need("pandas")
+    pandas, places = need("pandas"), space.places
     table: DataFrame = pandas.DataFrame({"querier": list(names), "x": places[:, 0], "y": places[:, 1], **labels})
+    table.attrs["map"] = space.method
     return table
 
 

@@ -121,6 +121,9 @@ def cold_start(found: dict[str, Any], metrics: Sequence[str]) -> list[str]:
     for group, curve in curves.items():
         counts = [str(curve[item][metrics[0]]["n"]) if item in curve else "–" for item in items]
         lines.append(_row([f"dialogues, {group}", *counts]))
+    for group, curve in curves.items():
+        counts = [str(curve[item][metrics[0]]["queriers"]) if item in curve else "–" for item in items]
+        lines.append(_row([f"queriers, {group}", *counts]))
     failed = sum(value["n_failed"] for curve in curves.values() for point in curve.values() for value in point.values())
     return [*lines, "", f"n_failed {failed}."]
 

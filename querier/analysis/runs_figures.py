@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from querier.analysis.extra import need
 from querier.analysis.figures import COLOURS, REST, SCALE, finished, plain
-from querier.analysis.report.metrics import metric
-from querier.analysis.runs import effects, pareto, smaller
+from querier.analysis.report.metrics import HIGHER, LOWER, metric
+from querier.analysis.runs import direction, effects, pareto
 from querier.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def parallel_coordinates(table: DataFrame, column: str, settings: Sequence[str] 
     dimensions.append({"label": _label(column), "values": shown[column]})
     line = {"color": shown[column], "colorscale": SCALE, "showscale": True, "colorbar": {"title": _label(column)}}
     figure = graph.Figure(graph.Parcoords(dimensions=dimensions, line=line))
-    way = "lower" if smaller(column) else "higher"
-    figure.update_layout(title=f"{_label(column)} of n = {len(shown)} runs ({way} is better)", margin={"t": 110})
+    figure.update_layout(title=f"{_label(column)} of n = {len(shown)} runs{_better(column)}", margin={"t": 110})
     return figure
 
 
@@ -85,13 +84,22 @@ def effects_figure(
     axes.set_ylim(len(found) - 0.5, -0.5)
     unit = metric(column.removeprefix("val/")).unit
     axes.set_xlabel(f"difference in {_label(column)} to the reference{f' ({unit})' if unit else ''}")
-    way = "left" if smaller(column) else "right"
-    figure.suptitle(f"What each setting changes ({way} is better), n = {len(table)} runs", fontsize=11)
-    return finished(figure, "bars: 95 % over seeds; an empty ring: one seed, no interval", path)
+    way = {LOWER: " (left is better)", HIGHER: " (right is better)"}.get(direction(column), "")
+    figure.suptitle(f"What each setting changes{way}, n = {len(table)} runs", fontsize=11)
+    note = "bars: 95 % over seeds; an empty ring: one seed, no interval"
+    if found["along"].any():
+        note += "; with what comes along, as the table of effects says"
+    return finished(figure, note, path)
 
 
 def pareto_figure(
-    table: DataFrame, quality: str, cost: str, names: str = "run", path: Path | None = None, log: bool = False
+    table: DataFrame,
+    quality: str,
+    cost: str,
+    names: str = "run",
+    path: Path | None = None,
+    log: bool = False,
+    smaller_is_better: bool | None = None,
 ) -> Any:
     """A matplotlib figure of `pareto`: quality against cost; runs that nobody beats are joined and named.
 
@@ -102,6 +110,7 @@ def pareto_figure(
         names: Column by which points are named.
         path: Where the picture is written; the ending gives the format.
         log: Whether the cost stands on a logarithmic axis.
+        smaller_is_better: Of the metric; None for what is known about it.
 
     Raises:
         InputError: As `pareto`.
@@ -110,7 +119,7 @@ def pareto_figure(
     >>> pareto_figure(table, "rouge_l", "seconds").axes[0].get_xlabel()
     'seconds'
     """
-    found = pareto(table, quality, cost)
+    found = pareto(table, quality, cost, smaller_is_better)
     if names not in found.columns:
         raise InputError(f"these runs have no column {names}; name one of {', '.join(found.columns)}")
     figure = need("matplotlib.figure").Figure(figsize=(6.4, 4.4), layout="constrained")
@@ -124,8 +133,7 @@ def pareto_figure(
         axes.set_xscale("log")
     axes.margins(x=0.2, y=0.15)
     axes.set_xlabel(cost.replace("_", " of ", 1) if cost.startswith("seconds_") else cost)
-    way = "lower" if smaller(quality) else "higher"
-    axes.set_ylabel(f"{_label(quality)} ({way} is better)")
+    axes.set_ylabel(f"{_label(quality)}{_better(quality, smaller_is_better)}")
     axes.legend(frameon=False, fontsize=8)
     figure.suptitle(f"{_label(quality)} against {cost}, n = {len(found)} runs", fontsize=11)
     return finished(figure, path=path)
@@ -140,6 +148,12 @@ def _axis(table: DataFrame, name: str) -> dict[str, Any]:
     kinds = sorted(set(texts))
     places = [kinds.index(text) for text in texts]
     return {"label": name, "values": places, "tickvals": list(range(len(kinds))), "ticktext": kinds}
+
+
+def _better(column: str, smaller_is_better: bool | None = None) -> str:
+    """Which way is better, in brackets; empty where that is not known."""
+    way = direction(column) if smaller_is_better is None else LOWER if smaller_is_better else HIGHER
+    return f" ({way} is better)" if way else ""
 
 
 def _label(column: str) -> str:

@@ -12,8 +12,9 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ PERMUTATIONS = 20
 LEAST = 3  # of a kind that folds can be made of
 EXACT_BELOW = 20_000  # queriers up to which each is compared with all others
 MANY = 4000  # queriers beyond which a sample is measured
+AT_ONCE = 512  # queriers whose neighbours' vectors are held in memory
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def nearest_places(
     count = min(count, len(vectors) - (newcomers is None))
     index = PoolIndex(vectors.astype(np.float32), own, np.zeros(len(vectors)), own, EXACT_BELOW)
     places = index.nearest(asked, count, own if newcomers is None else np.full(len(asked), -1))
-    return places, np.einsum("nd,nkd->nk", _unit(asked), _unit(vectors)[places])
+    mine, unit = _unit(asked), _unit(vectors)
+    parts = [slice(start, start + AT_ONCE) for start in range(0, len(places), AT_ONCE)]
+    return places, np.concatenate([np.einsum("nd,nkd->nk", mine[one], unit[places[one]]) for one in parts])
 
 
 def neighbour_table(names: Sequence[str], vectors: np.ndarray, count: int = 5) -> DataFrame:
@@ -235,7 +239,7 @@ def probe(
 ) -> Probe:
     """Read a label by logistic regression, cross-validated over queriers, beside the same with shuffled labels.
 
-    Of more than `MANY` queriers a sample is read; `n` says how many.
+    Of more than `MANY` queriers a sample is read, with three of each value that so many have; `n` says how many.
 
     Args:
         vectors: (Q, D).
@@ -252,7 +256,7 @@ def probe(
     (1.0, 0.5)
     """
     vectors = checked(vectors, len(labels))
-    kept = _sample(len(labels), generator)
+    kept = _with_rare(_sample(len(labels), generator), np.asarray(labels), generator)
     vectors, values = vectors[kept], np.asarray(labels)[kept]
     values, wanted = np.unique(values, return_inverse=True)
     counts = np.bincount(wanted)
@@ -281,14 +285,14 @@ def probe(
 
 
 def numbers(
-    vectors: np.ndarray, places: np.ndarray, labels: Mapping[str, Sequence[str]], generator: np.random.Generator
+    vectors: np.ndarray, places: np.ndarray, labels: Mapping[str, Sequence[str | None]], generator: np.random.Generator
 ) -> DataFrame:
     """One line per label: probe with interval, the same shuffled, chance, silhouette; and the map's trustworthiness.
 
     Args:
         vectors: (Q, D).
         places: On the map, (Q, 2).
-        labels: For each label its value for each querier.
+        labels: For each label its value for each querier; whose value is None is not judged by it.
         generator: As in `probe`.
 
     >>> vectors = np.random.default_rng(0).normal(size=(12, 3))
@@ -300,10 +304,35 @@ def numbers(
     trust = trustworthiness(vectors, places)
     lines: list[dict[str, Any]] = []
     for label, values in labels.items():
-        read = vars(probe(vectors, values, generator))
-        lines.append({"label": label, **read, "silhouette": silhouette(vectors, values), "trustworthiness": trust})
-    table: DataFrame = pandas.DataFrame(lines).set_index("label")
+        kept = np.array([value is not None for value in values])
+        known, given = vectors[kept], [value for value in values if value is not None]
+        read = vars(probe(known, given, generator))
+        lines.append({"label": label, **read, "silhouette": silhouette(known, given), "trustworthiness": trust})
+    columns = ["label", *(entry.name for entry in fields(Probe)), "silhouette", "trustworthiness"]
+    table: DataFrame = pandas.DataFrame(lines, columns=columns).set_index("label")
     return table
+
+
+def why_no_probe(labels: Sequence[str | None]) -> str:
+    """Why no probe can be made of a label, in words; empty where one can.
+
+    Args:
+        labels: A value for each querier, None where it is not known.
+
+    >>> why_no_probe(["a", "a", "a", "b"])
+    'a probe needs 3 queriers of each value, b has 1'
+    >>> why_no_probe(["a", "a", "a", "b", "b", "b", None])
+    ''
+    """
+    counts = Counter(value for value in labels if value is not None)
+    if not counts:
+        return "nobody on the map has this label"
+    if len(counts) < 2:
+        return f"all who have this label have {next(iter(counts))}"
+    rarest, count = min(counts.items(), key=lambda pair: (pair[1], pair[0]))
+    if count >= LEAST:
+        return ""
+    return f"a probe needs {LEAST} queriers of each value, {rarest} has {count}"
 
 
 def _predict(vectors: np.ndarray, wanted: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -352,6 +381,16 @@ def _sample(count: int, seed: int | np.random.Generator) -> np.ndarray:
     if count <= MANY:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, size=MANY, replace=False))
+
+
+def _with_rare(kept: np.ndarray, values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The sample with as many more of a value as `LEAST` asks for and the sample lacks."""
+    for value in np.unique(values) if len(kept) < len(values) else ():
+        own = np.flatnonzero(values == value)
+        lacking = min(LEAST, len(own)) - int(np.isin(own, kept).sum())
+        if lacking > 0:
+            kept = np.append(kept, generator.choice(np.setdiff1d(own, kept), size=lacking, replace=False))
+    return np.sort(kept)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -270,7 +270,8 @@ def space_numbers(
     """How far the vectors tell queriers apart: one line for each measure, with `value`, `nothing` and `n`.
 
     `nothing` is what vectors that know nothing of the querier come to: chance, or the same measure between vectors of
-    different queriers. `n` counts queriers, for the retrieval dialogues.
+    different queriers; of uniformity it is missing, as noise spreads no less than what is known. `n` counts queriers,
+    for the retrieval dialogues.
 
     Args:
         responder: A run of the method `querier`.
@@ -289,7 +290,7 @@ def space_numbers(
     lines = {
         "same_querier_auc": (same_querier_auc(first, second), 0.5, count),
         "alignment": (alignment(first, second), alignment(first, np.roll(second, 1, 0)), count),
-        "uniformity": (uniformity(first), 0.0, count),
+        "uniformity": (uniformity(first), np.nan, count),
         "retrieval_in_cluster": (found["value"], found["chance"], found["n"]),
     }
     table: DataFrame = pandas.DataFrame.from_dict(lines, orient="index", columns=["value", "nothing", "n"])

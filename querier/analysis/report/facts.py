@@ -73,8 +73,8 @@ def warnings(entries: Sequence[Entry]) -> list[str]:
     told = []
     if len(data) > 1:
         told.append("The runs were tested on different data: their numbers are not comparable.")
-    tested = [entry.results.get("settings") or {} for entry in entries]
-    other = [name for name in TESTED if len({repr(one.get(name, BEFORE.get(name))) for one in tested}) > 1]
+    under = [tested(entry.results) for entry in entries]
+    other = [name for name in TESTED if len({repr(one[name]) for one in under}) > 1]
     if other:
         told.append(f"The runs were tested under different settings ({', '.join(other)}): compare with care.")
     counted = {entry.name: [number.n_failed for number in entry.metrics.values()] for entry in entries}
@@ -85,6 +85,12 @@ def warnings(entries: Sequence[Entry]) -> list[str]:
         if count
     ]
     return told
+
+
+def tested(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Under which settings the numbers of `results.json` were taken; those of another test cannot stand beside them."""
+    found = results.get("settings") or {}
+    return {name: found.get(name, BEFORE.get(name)) for name in TESTED}
 
 
 def plain(value: Any) -> str:

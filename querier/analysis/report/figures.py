@@ -231,7 +231,7 @@ def cold_lines(
         edge = [(x, y(high)) for x, _, high in ends if high is not None]
         edge += [(x, y(low)) for x, low, _ in reversed(ends) if low is not None]
         points = [
-            Point(x, y(number.value or 0.0), f"{name}, {item} items: {interval_text(number, digits)}, n {number.n}")
+            Point(x, y(number.value or 0.0), f"{name}, {item} items: {_measured(number, digits)}")
             for x, item, number in known
         ]
         drawn.append(Line(name, path, _path(edge) + "z" if len(edge) > 2 else "", points, look))
@@ -239,6 +239,12 @@ def cold_lines(
     zero = None if line is None else y(line)
     xs = [(places[item], item) for item in items]
     return Lines(drawn, xs, under, y.ticks(), "earlier dialogues that are read", unit, zero)
+
+
+def _measured(number: Number, digits: int) -> str:
+    """Value and interval, and how many dialogues of how many queriers stand behind them."""
+    of = f" of {number.queriers} queriers" if number.queriers else ""
+    return f"{interval_text(number, digits)}, n {number.n}{of}"
 
 
 def _count(item: str, curves: Mapping[str, tuple[Style, Mapping[str, Number]]]) -> str:

@@ -116,6 +116,18 @@
     return made;
   }
 
+  // Names stand apart, so that signs of writing direction in them do not turn what stands beside them.
+  function apart(name) {
+    return make("bdi", "", name);
+  }
+
+  // A text runs as its own letters do.
+  function words(kind, text) {
+    const made = make("div", kind, text);
+    made.dir = "auto";
+    return made;
+  }
+
   function examples(data) {
     const at = (id) => document.getElementById(id);
     const controls = ["find", "querier", "kind", "score", "of", "order"].map(at);
@@ -135,7 +147,11 @@
       });
     });
     const names = Array.from(new Set(data.rows.map((row) => row.querier))).sort();
-    at("queriers").append(...names.map((name) => new Option(name, name)));
+    at("queriers").append(...names.map((name) => {
+      const made = new Option(name, name);
+      made.dir = "auto";
+      return made;
+    }));
     const replied = (row) => row.of.some((one) => one && one.reply !== null);
     const failed = (row) => row.of.some((one) => one && (one.error !== null || one.scores.includes("failed")));
     if (data.rows.some(replied)) kind.value = "replied";
@@ -181,17 +197,21 @@
       const made = make("div", "reply");
       const head = make("h4");
       if (signs[run]) head.append(signs[run].cloneNode(true));
-      head.append(make("span", "", data.runs[run]));
+      head.append(apart(data.runs[run]));
       made.append(head);
       if (one === null) {
         made.append(make("div", "none", "not tested on this dialogue"));
         return made;
       }
-      if (one.error !== null) made.append(make("div", "bad", "Failed: " + one.error));
-      if (one.reply !== null) made.append(make("div", "text", one.reply === "" ? "(an empty reply)" : one.reply));
+      if (one.error !== null) {
+        const failure = make("div", "bad", "Failed: ");
+        failure.append(apart(one.error));
+        made.append(failure);
+      }
+      if (one.reply !== null) made.append(words("text", one.reply === "" ? "(an empty reply)" : one.reply));
       else if (one.error === null) made.append(make("div", "none", "no reply was generated for this dialogue"));
       if (one.empty !== null) {
-        made.append(make("h4", "", "without history"), make("div", "text", one.empty));
+        made.append(make("h4", "", "without history"), words("text", one.empty));
       }
       const scores = make("div", "scores");
       const rest = make("div", "scores");
@@ -217,13 +237,15 @@
     function card(row, rank) {
       const made = make("article", "card");
       const who = make("div", "who");
-      const known = [row.unseen ? "unseen querier" : "seen querier", row.history + " earlier dialogues", row.id];
+      const known = [row.unseen ? "unseen querier" : "seen querier", row.history + " earlier dialogues"];
       if (rank !== null && of.value.includes("-")) known.unshift("difference " + rank.toFixed(data.scores[score.value].digits));
-      who.append(make("b", "", row.querier), " · " + known.join(" · "));
+      const name = make("b");
+      name.append(apart(row.querier));
+      who.append(name, " · " + known.join(" · ") + " · ", apart(row.id));
       const replies = make("div", "replies");
       replies.append(...row.of.map(reply));
-      made.append(who, make("h4", "", "query"), make("div", "text query", row.query));
-      made.append(make("h4", "", "true reply"), make("div", "text", row.gold), replies);
+      made.append(who, make("h4", "", "query"), words("text query", row.query));
+      made.append(make("h4", "", "true reply"), words("text", row.gold), replies);
       return made;
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,13 +14,12 @@ import numpy as np
 
 from querier.analysis.figures import matplotlib_map, note_of
 from querier.analysis.maps import fit_map, placed
-from querier.analysis.user_space import LEAST, numbers
+from querier.analysis.user_space import numbers, why_no_probe
 from querier.analysis.vectors import query_free
 from querier.errors import InputError
 from querier.responder import Responder
 
 SEEN = "seen in training"
-UNKNOWN = "not known"  # of a querier whom the file of labels does not have
 DRAWN = 2000  # queriers whose points are drawn as shapes; more become dots of a picture
 FEWEST = 3  # queriers of a map
 
@@ -34,7 +32,7 @@ class Map:
         run: Name of the run.
         label: By which they are coloured.
         source: The picture, as a `data:` address.
-        note: Numbers that belong to it, in words.
+        note: Numbers that belong to it, in words, or why there are none.
     """
 
     run: str
@@ -45,6 +43,8 @@ class Map:
 
 def space_maps(responder: Responder, run: str, labels: Mapping[str, Mapping[str, str]], seed: int = 0) -> list[Map]:
     """A map for each label, and one for whether queriers were seen in training where some were not.
+
+    A querier without a label is drawn in grey, and is not judged.
 
     Args:
         responder: A run of a method with vectors of queriers.
@@ -60,7 +60,7 @@ def space_maps(responder: Responder, run: str, labels: Mapping[str, Mapping[str,
     (['side', 'seen in training'], 'data:image/svg+xml;base64,')
     """
     space = query_free(responder)
-    known = {label: [values.get(name, UNKNOWN) for name in space.names] for label, values in labels.items()}
+    known = {label: [values.get(name) for name in space.names] for label, values in labels.items()}
     unseen = space.about["unseen"].tolist()
     if any(unseen) or not known:
         known[SEEN] = ["no" if new else "yes" for new in unseen]
@@ -69,13 +69,17 @@ def space_maps(responder: Responder, run: str, labels: Mapping[str, Mapping[str,
             f"{run}: a map needs {FEWEST} queriers with dialogues, got {len(space.names)}; leave maps=false"
         )
     plane = fit_map(space.vectors)
-    table = placed(space.names, plane.places, known)
-    judged = {label: values for label, values in known.items() if _can_be_probed(values)}
-    told = numbers(space.vectors, plane.places, judged, np.random.default_rng(seed)) if judged else None
-    pictures = {label: _picture(matplotlib_map(table, label, run), len(space.names)) for label in known}
+    table = placed(space.names, plane, known)
+    judged = {label: values for label, values in known.items() if not why_no_probe(values)}
+    told = numbers(space.vectors, plane.places, judged, np.random.default_rng(seed))
     return [
-        Map(run, label, picture, "" if told is None or label not in judged else note_of(told, label))
-        for label, picture in pictures.items()
+        Map(
+            run,
+            label,
+            _picture(matplotlib_map(table, label, run), len(space.names)),
+            note_of(told, label) if label in judged else f"no probe: {why_no_probe(values)}",
+        )
+        for label, values in known.items()
     ]
 
 
@@ -108,11 +112,6 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
     if not labels:
         raise InputError(f"labels={path}: no label in it; each line holds a querier and one label at least")
     return labels
-
-
-def _can_be_probed(values: Sequence[str]) -> bool:
-    counts = Counter(values).values()
-    return len(counts) > 1 and min(counts) >= LEAST
 
 
 def _picture(figure: Any, points: int) -> str:

@@ -38,8 +38,8 @@ def templates() -> Environment:
 
 
 def breakable(name: str) -> Markup:
-    """A name, escaped, that may be broken behind its signs where a line is too short for it."""
-    return Markup("<wbr>").join(re.split(r"(?<=[_+/.])(?=.)", name))
+    """A name, escaped and apart, that may be broken behind its signs where a line is too short for it."""
+    return Markup("<bdi>{}</bdi>").format(Markup("<wbr>").join(re.split(r"(?<=[_+/.])(?=.)", name)))
 
 
 def draw(part: str, source: str = "parts.html.j2", **values: Any) -> Markup:

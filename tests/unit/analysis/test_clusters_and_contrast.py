@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ def test_salient_terms_are_counted_and_said_only_where_sure(prepared: Prepared) 
         inside = [row for row in asked if prepared.cluster[row] == line["cluster"]]
         assert line["queries"] == sum(line["term"] in asked[row] for row in inside)
         assert line["elsewhere"] == sum(line["term"] in one for one in asked.values()) - line["queries"]
+
+
+def test_clusters_by_chance_have_hardly_a_salient_term(prepared: Prepared, generator: np.random.Generator) -> None:
+    assert salient_terms(prepared)["cluster"].nunique() > 3
+    shuffled = [replace(prepared, cluster=generator.permutation(prepared.cluster)) for _ in range(20)]
+    assert sum(len(salient_terms(one)) > 0 for one in shuffled) <= 2
 
 
 def test_salience_equals_the_formula(prepared: Prepared) -> None:

@@ -22,6 +22,10 @@ def test_cold_start_reads_what_was_measured_and_no_more(tmp_path: Path) -> None:
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["0", "4", "all"]
     assert "run run7" in figure.get_suptitle()
     assert len(figure.axes[0].containers) == 2  # seen and unseen
+    assert table.loc[("seen", "gain", "4"), "n_queriers"] == 8
+    assert "unseen: n = 38 to 39 dialogues of 8 queriers" in [
+        one.get_text() for one in figure.axes[0].get_legend().get_texts()
+    ]
     with pytest.raises(InputError, match="no rouge_l was measured; there are gain"):
         cold_start_figure(table.reset_index(), "rouge_l", "run7")
     with pytest.raises(InputError, match=r"holds no cold start; .*cold_start=true"):

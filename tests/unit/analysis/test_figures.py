@@ -10,7 +10,8 @@ from IPython.core.formatters import DisplayFormatter
 
 from querier import extra
 from querier.analysis.extra import need
-from querier.analysis.figures import DRAWN, EACH_POINT, matplotlib_map, note_of, plotly_map
+from querier.analysis.figures import DRAWN, EACH_POINT, GREY, matplotlib_map, note_of, plotly_map
+from querier.analysis.maps import space_table
 from querier.errors import InputError
 
 
@@ -41,6 +42,18 @@ def test_matplotlib_says_what_it_shows(table: pd.DataFrame, tmp_path: Path) -> N
     assert path.read_bytes()[:4] == b"\x89PNG"
     shown, _ = DisplayFormatter().format(figure, include={"image/png"})  # as a notebook asks for it
     assert shown["image/png"][:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("method", "title", "axis"),
+    [("pca", "PCA", "first principal component (no unit)"), ("tsne", "t-SNE", "first axis of t-SNE (no unit)")],
+)
+def test_a_map_says_how_it_was_made(generator: np.random.Generator, method: str, title: str, axis: str) -> None:
+    table = space_table(list("abcdef"), generator.normal(size=(6, 4)), {"kind": list("xyxyxy")}, method)
+    drawn, shown = matplotlib_map(table, "kind", "run7"), plotly_map(table, "kind", "run7")
+    assert drawn.get_suptitle() == shown.layout.title.text == f"Queriers by kind, {title}, n = 6, run run7"
+    assert drawn.axes[0].get_xlabel() == shown.layout.xaxis.title.text == axis
+    assert drawn.axes[0].get_ylabel() == axis.replace("first", "second")
 
 
 def test_an_unknown_label_is_refused(table: pd.DataFrame) -> None:
@@ -90,6 +103,28 @@ def test_numbers_get_a_scale_with_its_name(table: pd.DataFrame) -> None:
     assert list(trace.marker.color) == [3, 5, 9]
     assert trace.marker.colorbar.title.text == "items"
     assert matplotlib_map(counted, "items", "run7").axes[1].get_ylabel() == "items"
+
+
+def test_who_has_no_number_is_drawn_in_grey_and_counted(table: pd.DataFrame) -> None:
+    counted = table.assign(items=[3.0, np.nan, 9.0])
+    known, unknown = plotly_map(counted, "items", "run7").data
+    assert (list(known.marker.color), list(known.text)) == ([3, 9], ["a", "c"])
+    assert (unknown.name, unknown.marker.color, list(unknown.text)) == ("not known (1)", GREY, ["b"])
+    axes = matplotlib_map(counted, "items", "run7").axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["not known (1)"]
+    assert sorted(len(dots.get_offsets()) for dots in axes.collections) == [0, 1, 2]  # and none for the legend
+    nobody = plotly_map(table.assign(items=np.nan), "items", "run7").data
+    assert [trace.name for trace in nobody] == ["not known (3)"]
+    assert matplotlib_map(table.assign(items=np.nan), "items", "run7").axes[0].get_legend()
+
+
+def test_a_legend_counts_all_and_not_the_points_that_are_drawn(large: pd.DataFrame) -> None:
+    some = large.assign(kind=large["kind"].where(large.index >= 30), items=large.index.where(large.index >= 30))
+    wanted = ["a (6,657)", "b (13,314)", "not known (30)"]
+    assert [trace.name for trace in plotly_map(some, "kind", "run7").data[1:]] == wanted
+    legend = matplotlib_map(some, "kind", "run7").axes[1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == wanted
+    assert plotly_map(some, "items", "run7").data[-1].name == "not known (30)"
 
 
 def test_those_who_landed_are_named_and_the_numbers_stand_below(table: pd.DataFrame) -> None:

@@ -71,6 +71,8 @@ def test_cold_start(tmp_path: Path) -> None:
         "| gain, unseen | – | .2500 [.1500, .3500] |",
         "| dialogues, seen | 50 | 50 |",
         "| dialogues, unseen | – | 50 |",
+        "| queriers, seen | 9 | 9 |",
+        "| queriers, unseen | – | 9 |",
         "",
         "n_failed 3.",
     ]

@@ -114,9 +114,9 @@ def test_cold_start_curves_of_both_kinds_of_queriers(output: Path) -> None:
     assert sum("unseen" in title for title in titles) == 3
     points = [text(one) for one in found.xpath(".//figure[1]//path/title")]
     assert points == [
-        "a, 0 items: 2.5000 [2.4500, 2.5500], n 40",
-        "a, 4 items: 2.2500 [2.2000, 2.3000], n 39",
-        "a, all items: 2.0000 [1.9500, 2.0500], n 38",
+        "a, 0 items: 2.5000 [2.4500, 2.5500], n 40 of 8 queriers",
+        "a, 4 items: 2.2500 [2.2000, 2.3000], n 39 of 8 queriers",
+        "a, all items: 2.0000 [1.9500, 2.0500], n 38 of 8 queriers",
     ]
     swapped = found.xpath(".//figure[3]")[0]
     assert len(swapped.xpath(".//path/title")) == 2  # without history there is nobody to swap

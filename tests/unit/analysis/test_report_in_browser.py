@@ -92,6 +92,41 @@ press("#space .save button[aria-label^='Save as PNG']");
 """
 
 
+# Makes the rules for paper hold on the screen, and leaves which controls are still seen.
+PRINTER = """
+const rules = Array.from(document.styleSheets).flatMap((sheet) => Array.from(sheet.cssRules));
+const print = rules.filter((rule) => rule.media && rule.media.mediaText === "print");
+const paper = print.flatMap((rule) => Array.from(rule.cssRules));
+const seen = (query) => Array.from(document.querySelectorAll(query)).filter((one) => one.offsetParent).length;
+const controls = ["nav", ".switch", ".controls", ".save", ".pages"];
+const before = controls.map(seen);
+const style = document.createElement("style");
+style.textContent = paper.map((rule) => rule.cssText).join(" ");
+document.head.append(style);
+const left = { before, after: controls.map(seen), cards: seen(".card") };
+parent.document.documentElement.dataset.probe = JSON.stringify(left);
+"""
+
+
+# Leaves which way texts and what stands beside a name are written.
+WRITING = """
+const card = document.querySelector(".card");
+const who = card.querySelector(".who");
+const beside = Array.from(who.childNodes).find((one) => one.nodeType === 3 && one.data.includes("querier"));
+const at = (place) => {
+  const range = document.createRange();
+  range.setStart(beside, place);
+  range.setEnd(beside, place + 1);
+  return range.getBoundingClientRect().left;
+};
+const first = beside.data.indexOf("querier");
+const texts = Array.from(card.querySelectorAll(".text"));
+const directions = texts.map((one) => getComputedStyle(one).direction);
+const written = { forwards: at(first) < at(first + 6), directions };
+parent.document.documentElement.dataset.probe = JSON.stringify(written);
+"""
+
+
 def browse(page: Path, profile: Path) -> tuple[str, str]:
     """What the page is after its script ran, and what the browser said."""
     assert CHROMIUM is not None
@@ -172,6 +207,25 @@ def test_no_other_script_runs_in_the_page(page: Path) -> None:
     assert "data-hurt" not in dom
     assert "Content Security Policy" in said
     assert 'data-ready="true"' in dom
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on the PATH")
+def test_on_paper_there_is_nothing_to_press(page: Path) -> None:
+    seen = probed(page, 1280, PRINTER)
+    assert min(seen["before"]) > 0
+    assert seen["after"] == [0] * 5
+    assert seen["cards"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on the PATH")
+def test_a_name_turns_nothing_around_and_a_text_runs_as_its_letters_do(tmp_path: Path) -> None:
+    rows = examples(2, 0.5)[1:]
+    rows[0] |= {"querier": "Ann\u202e", "query": "\u05dc\u05de\u05d4?", "reply": "\u05db\u05db\u05d4."}
+    write_run(tmp_path / "outputs" / "a", 0.5, rows)
+    page = write_report(gather(["a"], str(tmp_path / "outputs")), tmp_path / "page.html")
+    assert probed(page, 1280, WRITING) == {"forwards": True, "directions": ["rtl", "ltr", "rtl"]}
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ from fitted import untrained_responder
 from lxml import html
 from made_runs import write_run
 
+from querier.analysis.figures import GREY
 from querier.analysis.report.page import render
 from querier.analysis.report.sources import Report, gather
-from querier.analysis.report.space import SEEN, UNKNOWN, Map, read_labels, space_maps
+from querier.analysis.report.space import SEEN, Map, read_labels, space_maps
 from querier.errors import InputError
 from querier.responder import Responder
 
@@ -28,13 +29,27 @@ def test_each_label_has_a_map_with_its_numbers(responder: Responder) -> None:
     assert [one.label for one in drawn] == ["side", "team", SEEN]
     assert "n = 10" in drawn[0].note
     assert "shuffled" in drawn[0].note
-    assert drawn[1].note == drawn[2].note == ""  # one of a kind: no probe could be judged
+    assert drawn[1].note == "no probe: all who have this label have north"
+    assert drawn[2].note == "no probe: a probe needs 3 queriers of each value, no has 1"
     head, _, content = drawn[1].source.partition(",")
     picture = base64.b64decode(content).decode()
     assert head == "data:image/svg+xml;base64"
     assert picture.rstrip().endswith("</svg>")
     assert space_maps(responder, "first", {"side": sides})[0].note == drawn[0].note
-    assert UNKNOWN == "not known"
+    assert "not known (9)" in picture
+
+
+def test_who_has_no_label_is_drawn_in_grey_and_not_judged(responder: Responder) -> None:
+    sides = {f"q{number}": "left" if number < 5 else "right" for number in range(9)}
+    whole, _ = space_maps(responder, "first", {"side": {**sides, "q9": "right"}})
+    some, _ = space_maps(responder, "first", {"side": sides})
+    assert "n = 10" in whole.note
+    assert "n = 9" in some.note  # and no class of those whom nobody labelled
+    assert "chance .50" in some.note
+    picture = base64.b64decode(some.source.partition(",")[2]).decode()
+    assert "not known (1)" in picture
+    assert GREY.lower() in picture
+    assert space_maps(responder, "first", {"side": {"x": "y"}})[0].note == "no probe: nobody on the map has this label"
 
 
 def test_the_page_holds_the_pictures_and_escapes_what_stands_beside_them(tmp_path: Path) -> None:

@@ -76,6 +76,53 @@ def test_runs_that_differ_in_more_than_one_setting_are_no_pair(tmp_path: Path) -
         effects_figure(table, "rouge_l")
 
 
+def test_runs_on_other_data_or_tested_otherwise_are_no_pair(tmp_path: Path) -> None:
+    for seed in range(2):
+        for method, rouge in (("ft", 0.25), ("querier", 0.5)):
+            write_run(tmp_path / f"{method}-{seed}", rouge, config={"method": method, "seed": seed})
+    table = load_runs(tmp_path)
+    assert table.attrs["settings"] == ["method", "seed"]
+    for name in ("ft-0", "ft-1"):
+        card = json.loads((tmp_path / name / "run.json").read_text())
+        (tmp_path / name / "run.json").write_text(json.dumps({**card, "data_digest": "fedcba9876543210"}))
+    found = load_runs(tmp_path)
+    assert found.attrs["settings"] == ["data_digest", "method", "seed"]
+    assert set(found["data_digest"]) == {"01234567", "fedcba98"}
+    assert effects(found, "rouge_l", ["method"])["pairs"].tolist() == [0, 0]
+    for name in ("querier-0", "querier-1"):
+        card = json.loads((tmp_path / name / "run.json").read_text())
+        (tmp_path / name / "run.json").write_text(json.dumps({**card, "data_digest": "fedcba9876543210"}))
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        results["settings"].update(limit=8, repetition_penalty=1.2)
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+    found = load_runs(tmp_path)
+    assert found.attrs["settings"] == ["method", "seed", "test.limit", "test.repetition_penalty"]
+    assert effects(found, "rouge_l", ["method"])["pairs"].tolist() == [0, 0]
+    assert "test.limit" in set(effects(found, "rouge_l")["setting"])
+    cards = effects(found.assign(**{"val/nll_per_byte": found["rouge_l"]}), "val/nll_per_byte")
+    assert cards["setting"].tolist() == ["method", "method"]  # the test says nothing about validation
+    assert cards["pairs"].tolist() == [0, 2]
+
+
+def test_seeds_tested_under_different_settings_are_not_averaged(tmp_path: Path) -> None:
+    for seed, limit in ((0, None), (1, 8), (2, 8)):
+        settings = {"split": "test", "limit": limit, "seed": 0}
+        write_run(tmp_path / str(seed), 0.25 + seed / 8, config={"seed": seed}, settings=settings)
+    (tmp_path / "2" / "results.json").unlink()
+    found = over_seeds(load_runs(tmp_path), ["rouge_l"]).set_index("test.limit")
+    assert found.loc[8.0, ["rouge_l", "rouge_l_seeds"]].tolist() == [0.375, 1]
+    assert found["rouge_l"].tolist() == [0.375, 0.25]
+
+
+def test_how_data_are_read_is_compared_on_one_file(tmp_path: Path) -> None:
+    for name, path, limit, rouge in (("a", "/x", 10, 0.25), ("b", "/x", 20, 0.5), ("c", "/y", 20, 0.75)):
+        made = write_run(tmp_path / name, rouge, config={"data": {"path": path, "limit": limit}})
+        card = json.loads((made / "run.json").read_text())
+        (made / "run.json").write_text(json.dumps({**card, "data_digest": f"{name}123456789"}))
+    found = effects(load_runs(tmp_path), "rouge_l", references={"data.limit": 10}).set_index(["setting", "value"])
+    assert found.loc[("data.limit", "20"), ["difference", "pairs"]].tolist() == [0.25, 1]
+
+
 def test_one_seed_has_no_interval(runs: Path) -> None:
     table = load_runs(runs)
     one = table[table["seed"] == 0]
@@ -84,14 +131,14 @@ def test_one_seed_has_no_interval(runs: Path) -> None:
     assert abs(line["difference"]) == pytest.approx(SWAP[0])
     assert np.isnan(line["low"])
     whole = over_seeds(one, ["rouge_l"])
-    assert whole["seeds"].tolist() == [1] * 4
+    assert whole["rouge_l_seeds"].tolist() == [1] * 4
     assert whole["rouge_l_low"].isna().all()
 
 
 def test_means_over_seeds_leave_out_what_was_not_measured(runs: Path) -> None:
     found = over_seeds(load_runs(runs), ["rouge_l", "seconds"]).set_index(["loss.swap", "towers.fusion"])
     line = found.loc[(0.1, "gate")]
-    assert line["seeds"] == 3
+    assert (line["rouge_l_seeds"], line["seconds_seeds"]) == (2, 3)  # one was never tested
     assert line["rouge_l"] == pytest.approx(0.3 + GATE + (SWAP[0] + SWAP[1]) / 2)
     assert line["seconds"] == pytest.approx(13)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -150,6 +152,17 @@ def test_neighbours_of_all_are_those_of_each(generator: np.random.Generator) -> 
     assert cosine[:, 0] == pytest.approx(1.0)
 
 
+def test_neighbours_of_many_take_little_memory(generator: np.random.Generator) -> None:
+    vectors = generator.normal(size=(3000, 64))
+    tracemalloc.start()
+    places, cosine = nearest_places(vectors, 50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30_000_000  # 77 MB for all neighbours of all at once
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.array_equal(cosine, np.einsum("nd,nkd->nk", unit, unit[places]))
+
+
 def test_many_queriers_are_measured_on_a_sample_and_searched_in_cells(
     generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,3 +175,16 @@ def test_many_queriers_are_measured_on_a_sample_and_searched_in_cells(
     assert same_querier_auc(vectors, vectors + generator.normal(size=vectors.shape)) == pytest.approx(auc, abs=0.02)
     assert probe(vectors, ["a", "b"] * 1000, generator, permutations=1).n == 500
     assert trustworthiness(vectors, vectors[:, :2]) is not None
+
+
+def test_a_rare_value_is_read_from_a_sample_too(
+    generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_space, "MANY", 60)
+    labels = ["common"] * 1997 + ["rare"] * 3
+    vectors = generator.normal(size=(2000, 2)) + 20 * np.array([[label == "rare"] for label in labels])
+    found = probe(vectors, labels, generator, permutations=1)
+    assert 60 <= found.n <= 63
+    assert found.accuracy > 0.9
+    with pytest.raises(InputError, match="merge rare values"):
+        probe(vectors, ["common"] * 1998 + ["rare"] * 2, generator)

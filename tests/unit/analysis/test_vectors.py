@@ -105,6 +105,7 @@ def test_who_asks_shows_where_it_can(tmp_path: Path, personal: bool, low: float,
     assert gain > 0.1 if personal else abs(gain) < 0.05
     alike = found.loc["alignment", "value"] / found.loc["alignment", "nothing"]
     assert alike < 0.9 if personal else 0.9 < alike < 1.1
+    assert np.isnan(found.loc["uniformity", "nothing"])  # noise spreads too: no number stands for knowing nothing
 
 
 def test_averages_by_hand(responder: Responder) -> None:

@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from fitted import untrained_responder
 from IPython.core.formatters import DisplayFormatter
 
+from querier.analysis.clusters import contrast_html
 from querier.analysis.html_pieces import gain_html, marked_words, side_by_side
 from querier.analysis.why import NOTHING, attention, dialogue, gate, strengths, swapped, token_gain
 from querier.data.words import words
@@ -153,8 +155,6 @@ def test_coloured_text_is_escaped_and_self_contained(responder: Responder, tmp_p
 
 
 def test_the_stronger_gain_has_the_stronger_colour() -> None:
-    import pandas as pd
-
     table = pd.DataFrame({"token": ["a", "b", "c"], "own": [0, 0, 0.0], "other": [-2, -1, 1.0], "gain": [2, 1, -1.0]})
     page = gain_html(table, "Ann", "Bob", "run7")
     assert [
@@ -173,3 +173,14 @@ def test_words_that_differ_are_marked_and_nothing_is_lost() -> None:
     page = side_by_side("<why>", ("Ann", "it rises"), [("<Bob>", "it falls")])
     assert "<Bob>" not in page
     assert "it <mark>falls</mark>" in page
+
+
+def test_a_name_turns_nothing_around_and_a_text_runs_as_its_letters_do() -> None:
+    turned, table = "Ann\u202e", pd.DataFrame({"token": ["a"], "own": [0.0], "other": [-1.0], "gain": [1.0]})
+    for page in (gain_html(table, turned, "Bob", "run7"), side_by_side("Why?", (turned, "It rises."), [])):
+        bare = page.replace(f"<bdi>{turned}</bdi>", "").replace(f"\u2068{turned}\u2069", "")
+        assert turned in page
+        assert turned not in bare
+        assert ' dir="auto"' in page
+    named = pd.DataFrame({"querier": [turned] * 2, "query": "Why?", "reply": ["a", "b"], "cell": [1, 2]})
+    assert contrast_html(named).count(f"<bdi>{turned}</bdi>") == 3
