@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from querier.choices import Attention, DecoderKind, Train
 from querier.errors import InputError, check_range
 
+WHOLE = 1 << 30  # tokens of `max_length`: no prompt is cut, and whoever asks sees to it that each fits
+
 
 @dataclass
 class BaseConfig:

@@ -52,6 +52,7 @@ class PersonaPlug(Conditioner):
         check_kind(config.conditioning, Kind.soft_prompt, "is a soft prompt")
         self.faithful = config.conditioning.faithful
         self.scales = not self.faithful
+        self.places = 2
         if config.encoder.train is not Train.frozen:
             self.encoder = QueryEncoder(config.encoder, config.seed)
         self.instruction = nn.Parameter(torch.rand(size))

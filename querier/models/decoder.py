@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from querier.choices import Attention, DecoderKind, Train
-from querier.decoder_config import DecoderConfig
+from querier.decoder_config import WHOLE, DecoderConfig
 from querier.errors import InputError
 from querier.models.generation import GREEDY, Sampling, generate_ids
 from querier.models.geometry import Geometry, find_layers, measure, measure_embedding
@@ -49,7 +49,8 @@ class Decoder(nn.Module):
         seed: Of a new adapter.
 
     Raises:
-        InputError: The model cannot compute attention as configured.
+        InputError: The model cannot compute attention as configured, or has fewer positions than a prompt and a reply
+            may have tokens.
 
     Attributes:
         seq2seq: Whether the model has an encoder of its own.
@@ -71,6 +72,7 @@ class Decoder(nn.Module):
         self.tokens = Tokenizer(tokenizer, self.seq2seq, config.max_length)
         self._train_only(config.train)
         self.geometry = measure(self.bare, self.seq2seq)
+        self.check_room(0)
         self.embedding_rms = measure_embedding(self.bare)
         self._quickest: str = self.bare.config._attn_implementation  # without gradients: what transformers chose
         for gradients in (True, False):  # or a model that cannot would be found out in the first step
@@ -85,6 +87,26 @@ class Decoder(nn.Module):
     def layers(self) -> nn.ModuleList:
         """The layers that a residual conditioning shifts."""
         return find_layers(self.bare, self.seq2seq)
+
+    def check_room(self, vectors: int) -> None:
+        """Refuse a token budget for which the model has not enough positions.
+
+        Args:
+            vectors: Places in its sequence that a conditioning takes beside prompt and reply.
+
+        Raises:
+            InputError: Prompt, reply and vectors together are more than the model's positions.
+        """
+        limit, length = self.geometry.positions, self.config.max_length
+        needed = vectors + length + (0 if self.seq2seq else length // 2)  # a seq2seq decoder reads the reply apart
+        if limit is None or length >= WHOLE or needed <= limit:
+            return
+        most = limit - vectors if self.seq2seq else (2 * (limit - vectors) + 1) // 3
+        beside = f" beside {vectors} vectors" if vectors else ""
+        raise InputError(
+            f"decoder.max_length={length} is too long: with a reply of half as many tokens it takes {needed} "
+            f"positions{beside}, and {type(self.bare).__name__} has {limit}; set decoder.max_length to {most} or less"
+        )
 
     @property
     def cut(self) -> Cut:

@@ -31,6 +31,7 @@ class Geometry:
         value_rms: For each layer the RMS of the values in the cache.
         hidden_rms: For each layer the RMS of the hidden states behind it, the median over tokens: in some models the
             first one's are a hundred times larger.
+        positions: Tokens that the model has places for, None where it states no limit.
     """
 
     layers: int
@@ -43,6 +44,7 @@ class Geometry:
     key_rms: tuple[float, ...] = ()
     value_rms: tuple[float, ...] = ()
     hidden_rms: tuple[float, ...] = ()
+    positions: int | None = None
 
 
 def find_layers(model: nn.Module, seq2seq: bool) -> nn.ModuleList:
@@ -109,6 +111,7 @@ def measure(model: nn.Module, seq2seq: bool) -> Geometry:
         key_rms=tuple(_rms(key) for key in keys),
         value_rms=tuple(_rms(value) for value in values),
         hidden_rms=tuple(float(states.double().pow(2).mean(-1).sqrt().median()) or 1.0 for states in hidden),
+        positions=getattr(config, "max_position_embeddings", None),
     )
 
 

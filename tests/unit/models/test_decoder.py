@@ -5,16 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ARCHITECTURES, tiny_decoder, tiny_rendered
+from tiny import ARCHITECTURES, tiny_decoder, tiny_model, tiny_rendered, tiny_tokenizer
 from torch import Tensor, nn
 
-from querier.choices import Kind, Train
+from querier.choices import DecoderKind, Kind, Train
+from querier.decoder_config import DecoderConfig
+from querier.errors import InputError
 from querier.models.conditioning import build_head
 from querier.models.decoder import Decoder
-from querier.types import Conditioning, Tokens, take
+from querier.types import Conditioning, Rendered, Tokens, take
 
 KINDS = (Kind.soft_prompt, Kind.prefix, Kind.residual)
 D, T = 12, 3
+POSITIONS = {"max_position_embeddings": 100}
 
 
 def head_of(decoder: Decoder, kind: Kind, filled: bool = True) -> nn.Module:
@@ -202,6 +205,33 @@ def test_a_row_without_labels_scores_zero() -> None:
     decoder = tiny_decoder()
     tokens = decoder.prompt_tokens(tiny_rendered(2))
     assert torch.equal(decoder.log_prob(tokens), torch.zeros(tokens.labels.shape))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("architecture", "changes", "most"), [("gpt2", {}, 213), ("llama", POSITIONS, 67), ("bart", {}, 192)]
+)
+def test_more_tokens_than_positions_are_refused(architecture: str, changes: dict[str, int], most: int) -> None:
+    model, tokenizer = tiny_model(architecture, **changes), tiny_tokenizer(chat=False)
+
+    def made(length: int) -> Decoder:
+        config = DecoderConfig(kind=DecoderKind.pretrained, path=architecture, max_length=length)
+        return Decoder(model, tokenizer, config).eval()
+
+    with pytest.raises(
+        InputError, match=rf"decoder.max_length={most + 1} is too long.* set decoder.max_length to {most} or"
+    ):
+        made(most + 1)
+    decoder = made(most)
+    long = Rendered((("user", "word " * 300),), "word " * 300, ("Ann", "Tutor"))
+    tokens = decoder.score_tokens([long])
+    assert (tokens.labels >= 0).sum() == most // 2
+    assert decoder.log_prob(tokens).isfinite().all()
+    decoder.check_room(0)
+    with pytest.raises(
+        InputError, match=rf"beside 3 vectors.* set decoder.max_length to {most - (3 if decoder.seq2seq else 2)} or"
+    ):
+        decoder.check_room(3)
 
 
 @torch.no_grad()
