@@ -71,6 +71,8 @@ class Decoder(nn.Module):
         self.seq2seq = bool(self.bare.config.is_encoder_decoder)
         self.tokens = Tokenizer(tokenizer, self.seq2seq, config.max_length)
         self._train_only(config.train)
+        # Found once, as the search goes through the whole model; in a tuple, or its weights would have a second name.
+        self._layers = (find_layers(self.bare, self.seq2seq),)
         self.geometry = measure(self.bare, self.seq2seq)
         self.check_room(0)
         self.embedding_rms = measure_embedding(self.bare)
@@ -86,7 +88,7 @@ class Decoder(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """The layers that a residual conditioning shifts."""
-        return find_layers(self.bare, self.seq2seq)
+        return self._layers[0]
 
     def check_room(self, vectors: int) -> None:
         """Refuse a token budget for which the model has not enough positions.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,8 @@ from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.conditioning import build_head
 from querier.models.decoder import Decoder
+from querier.models.generation import generate_ids
+from querier.models.geometry import find_layers
 from querier.types import Conditioning, Rendered, Tokens, take
 
 KINDS = (Kind.soft_prompt, Kind.prefix, Kind.residual)
@@ -50,6 +53,24 @@ def test_none_is_the_bare_model_bit_for_bit(architecture: str) -> None:
     assert torch.equal(decoder.logits(tokens, None), bare)
     nothing = head_of(decoder, Kind.none)(vectors(4))
     assert torch.equal(decoder.logits(tokens, nothing), bare)
+
+
+@pytest.mark.parametrize("train", list(Train))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_no_forward_searches_the_model(architecture: str, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = tiny_decoder(architecture, train)
+    tokens, prompts = decoder.score_tokens(tiny_rendered(2)), decoder.prompt_tokens(tiny_rendered(2))
+    names = set(decoder.state_dict())
+    assert decoder.layers is find_layers(decoder.bare, decoder.seq2seq)
+    assert names == {f"model.{name}" for name in decoder.model.state_dict()}
+    twin = copy.deepcopy(decoder)
+    assert twin.layers is find_layers(twin.bare, twin.seq2seq)
+    monkeypatch.setattr(nn.Module, "modules", lambda self: pytest.fail("a search through the model"))
+    shift = head_of(decoder, Kind.residual)(vectors(2))
+    decoder.log_prob(tokens, shift)
+    decoder.log_prob(tokens)
+    generate_ids(decoder, prompts, shift, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
