@@ -13,8 +13,12 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MptConfig,
+    MptForCausalLM,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -65,6 +69,8 @@ def tiny_model(architecture: str, **changes: Any) -> nn.Module:
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**{**gated, "head_dim": 8, **changes})),
         "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**{**_gpt2(), **ids, **changes})),
         "gemma3": lambda: Gemma3ForCausalLM(Gemma3TextConfig(**{**gated, **_gemma3(), **changes})),
+        "gpt_neo": lambda: GPTNeoForCausalLM(GPTNeoConfig(**{**_gpt_neo(), **ids, **changes})),
+        "mpt": lambda: MptForCausalLM(MptConfig(**{**_mpt(), **ids, **changes})),
         "bart": lambda: BartForConditionalGeneration(BartConfig(**{**_bart(), **ids, **changes})),
         "t5": lambda: T5ForConditionalGeneration(T5Config(**{**_t5(), **ids, **changes})),
     }
@@ -90,6 +96,16 @@ def _gpt2() -> dict[str, Any]:
 def _gemma3() -> dict[str, Any]:
     kinds = ["sliding_attention", "full_attention"]
     return {"head_dim": 8, "sliding_window": 12, "layer_types": kinds, "query_pre_attn_scalar": 8}
+
+
+def _gpt_neo() -> dict[str, Any]:
+    kinds = {"attention_types": [[["global", "local"], 1]], "window_size": 32, "max_position_embeddings": 320}
+    size = {"vocab_size": 320, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "initializer_range": 0.2}
+    return {**size, **kinds, "resid_dropout": 0.0, "embed_dropout": 0.0, "attention_dropout": 0.0}
+
+
+def _mpt() -> dict[str, Any]:
+    return {"vocab_size": 320, "d_model": 32, "n_layers": 2, "n_heads": 4, "initializer_range": 0.2}
 
 
 def _bart() -> dict[str, Any]:

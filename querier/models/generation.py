@@ -155,9 +155,10 @@ def _room(decoder: Decoder, tokens: Tokens, conditioning: Conditioning) -> int:
 
 
 def _must_not_pad(decoder: Decoder, conditioning: Conditioning) -> bool:
-    """Padding between a prefix and the tokens would push the prefix out of a sliding window."""
+    """Padding between a prefix and the tokens would push the prefix out of a window, or far away without positions."""
     slides = any(window is not None for window in decoder.geometry.sliding)
-    return conditioning.prefix is not None and slides and not decoder.seq2seq
+    counts = not takes_positions(type(decoder.bare))  # places in the cache, padding among them, as ALiBi of MPT
+    return conditioning.prefix is not None and (slides or counts) and not decoder.seq2seq
 
 
 def _by_length(

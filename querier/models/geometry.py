@@ -13,6 +13,7 @@ from querier.errors import InputError
 
 CHUNK = 16_384  # rows of the embedding matrix that are measured at once
 PROBE = 16  # tokens read to measure hidden states, keys and values
+WINDOWS = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size", "local": "window_size"}
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,7 @@ def _rms(tensor: torch.Tensor) -> float:
 
 
 def _sliding(config: Any, layers: int) -> tuple[int | None, ...]:
-    window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None)
-    if not window:
-        return (None,) * layers
-    if not kinds:
-        return (int(window),) * layers
-    return tuple(int(window) if kind == "sliding_attention" else None for kind in kinds[:layers])
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)
+    names = [WINDOWS.get(kind, "") for kind in kinds[:layers]] if kinds else ["sliding_window"] * layers
+    windows = (getattr(config, name, None) for name in names)
+    return tuple(int(window) if window else None for window in windows)

@@ -272,6 +272,7 @@ def test_geometry(architecture: str) -> None:
     assert (found.layers, found.width, found.heads, found.head_size, found.vocabulary) == (2, 32, 4, 8, 320)
     assert found.kv_heads == (4 if architecture in ("gpt2", "t5") else 2)
     assert found.sliding == ((12, None) if architecture == "gemma3" else (None, None))
+    assert tiny_decoder("gpt_neo").geometry.sliding == (None, 32)
     with torch.no_grad():
         used = decoder.bare.get_input_embeddings()(torch.tensor([i for i in range(320) if i != 2]))
     assert decoder.embedding_rms == pytest.approx(float(used.pow(2).mean().sqrt()), rel=0.02)

@@ -57,6 +57,20 @@ def test_cached_generation_is_argmax_of_full_forwards(architecture: str, kind: K
     assert len({tuple(ids) for ids in found}) > 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ["gpt_neo", "mpt"])
+@torch.no_grad()
+def test_padding_is_no_distance_for_local_attention_and_linear_biases(architecture: str, kind: Kind) -> None:
+    decoder = tiny_decoder(architecture)
+    rendered = tiny_rendered(4)
+    conditioning = conditioning_of(decoder, kind, 4)
+    decoder.tokens.stops = {9_999}
+    together = generate_ids(decoder, decoder.prompt_tokens(rendered), conditioning, STEPS)
+    for row, one in enumerate(rendered):
+        alone = take(conditioning, torch.tensor([row]))
+        assert generate_ids(decoder, decoder.prompt_tokens([one]), alone, STEPS) == [together[row]]
+
+
 @torch.no_grad()
 def test_a_row_ends_at_its_stop_and_the_others_go_on() -> None:
     decoder = tiny_decoder()
