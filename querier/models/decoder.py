@@ -49,8 +49,8 @@ class Decoder(nn.Module):
         seed: Of a new adapter.
 
     Raises:
-        InputError: The model cannot compute attention as configured, or has fewer positions than a prompt and a reply
-            may have tokens.
+        InputError: The model cannot compute attention as configured, keeps no keys and values, or has fewer positions
+            than a prompt and a reply may have tokens.
 
     Attributes:
         seq2seq: Whether the model has an encoder of its own.
@@ -258,7 +258,7 @@ def build_decoder(config: DecoderConfig, folder: Path | None, seed: int = 0) -> 
         seed: Of new LoRA weights.
 
     Raises:
-        InputError: Where the weights are not there, or are no safetensors, or the model cannot compute attention so.
+        InputError: Where the weights are not there, or are no safetensors, or the model is none that `Decoder` takes.
     """
     if folder is not None and saved_weights(folder):
         source, revision = str(folder), None

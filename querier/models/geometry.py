@@ -85,7 +85,11 @@ def measure_embedding(model: nn.Module) -> float:
 
 @torch.no_grad()
 def measure(model: nn.Module, seq2seq: bool) -> Geometry:
-    """Sizes of a model, read off its configuration and off one short forward pass."""
+    """Sizes of a model, read off its configuration and off one short forward pass.
+
+    Raises:
+        InputError: Where the model has no cache of keys and values, or holds no list of its layers.
+    """
     whole: Any = model
     config = whole.config.get_text_config(decoder=True)
     vocabulary = whole.get_output_embeddings().weight.shape[0]
@@ -124,9 +128,14 @@ def _probe(model: nn.Module, seq2seq: bool, layers: int) -> tuple[list[torch.Ten
     training = model.training
     model.eval()
     inputs = {"input_ids": ids, "use_cache": True, **({"decoder_input_ids": ids} if seq2seq else {})}
-    cache = whole(**inputs).past_key_values
+    cache: Any = getattr(whole(**inputs), "past_key_values", None)
     model.train(training)
-    cache = cache.self_attention_cache if seq2seq else cache
+    cache = getattr(cache, "self_attention_cache", None) if seq2seq else cache
+    if not hasattr(cache, "layers"):
+        raise InputError(
+            f"{type(model).__name__} keeps no keys and values of the tokens it has read, as models without attention; "
+            "use decoder=small, decoder=smollm2 or another decoder whose layers attend, as Llama, Qwen, GPT-2 or T5"
+        )
     held = [layer for layer in cache.layers[:layers] if getattr(layer, "keys", None) is not None]
     return [layer.keys for layer in held], [layer.values for layer in held]
 

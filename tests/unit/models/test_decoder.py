@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from tiny import ARCHITECTURES, tiny_decoder, tiny_model, tiny_rendered, tiny_tokenizer
 from torch import Tensor, nn
+from transformers import MambaConfig, MambaForCausalLM, RecurrentGemmaConfig, RecurrentGemmaForCausalLM
 
 from querier.choices import DecoderKind, Kind, Train
 from querier.decoder_config import DecoderConfig
@@ -21,6 +23,7 @@ from querier.types import Conditioning, Rendered, Tokens, take
 KINDS = (Kind.soft_prompt, Kind.prefix, Kind.residual)
 D, T = 12, 3
 POSITIONS = {"max_position_embeddings": 100}
+SIZE = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 def head_of(decoder: Decoder, kind: Kind, filled: bool = True) -> nn.Module:
@@ -276,6 +279,19 @@ def test_geometry(architecture: str) -> None:
     with torch.no_grad():
         used = decoder.bare.get_input_embeddings()(torch.tensor([i for i in range(320) if i != 2]))
     assert decoder.embedding_rms == pytest.approx(float(used.pow(2).mean().sqrt()), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: MambaForCausalLM(MambaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=2, state_size=4)),
+        lambda: RecurrentGemmaForCausalLM(RecurrentGemmaConfig(**{**SIZE, "num_hidden_layers": 3}, head_dim=8)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # of transformers: some models are quicker with kernels
+def test_models_without_a_cache_of_keys_are_refused(model: Callable[[], nn.Module]) -> None:
+    with pytest.raises(InputError, match=r"keeps no keys and values .* use decoder=small"):
+        Decoder(model(), tiny_tokenizer(), DecoderConfig())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
