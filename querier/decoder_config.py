@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from querier.choices import Attention, DecoderKind, Train
 from querier.errors import InputError, check_range
 
+WHOLE = 1 << 30  # tokens of `max_length`: no prompt is cut, and whoever asks sees to it that each fits
+
 
 @dataclass
 class BaseConfig:
@@ -21,6 +23,7 @@ class BaseConfig:
         check_range("decoder.base.epochs", self.epochs, 0)
         check_range("decoder.base.batch_size", self.batch_size, 1)
         check_range("decoder.base.lr", self.lr, 0.0, 1.0)
+        check_range("decoder.base.patience", self.patience, 0)
 
 
 @dataclass
@@ -45,6 +48,10 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         check_range("decoder.lora_rank", self.lora_rank, 1)
+        if not self.lora_alpha > 0:
+            raise InputError(
+                f"decoder.lora_alpha must be > 0, got {self.lora_alpha:g}; at 0 what is trained has no effect"
+            )
         check_range("decoder.max_length", self.max_length, 16)
         if self.rows_at_once is not None:
             check_range("decoder.rows_at_once", self.rows_at_once, 1)

@@ -7,12 +7,18 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MptConfig,
+    MptForCausalLM,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -63,6 +69,9 @@ def tiny_model(architecture: str, **changes: Any) -> nn.Module:
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**{**gated, "head_dim": 8, **changes})),
         "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**{**_gpt2(), **ids, **changes})),
         "gemma3": lambda: Gemma3ForCausalLM(Gemma3TextConfig(**{**gated, **_gemma3(), **changes})),
+        "gpt_neo": lambda: GPTNeoForCausalLM(GPTNeoConfig(**{**_gpt_neo(), **ids, **changes})),
+        "mpt": lambda: MptForCausalLM(MptConfig(**{**_mpt(), **ids, **changes})),
+        "bart": lambda: BartForConditionalGeneration(BartConfig(**{**_bart(), **ids, **changes})),
         "t5": lambda: T5ForConditionalGeneration(T5Config(**{**_t5(), **ids, **changes})),
     }
     with torch.random.fork_rng():
@@ -80,13 +89,30 @@ def tiny_decoder(architecture: str = "llama", train: Train = Train.full, **chang
 
 
 def _gpt2() -> dict[str, Any]:
-    size = {"vocab_size": 320, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": 0.2}
+    size = {"vocab_size": 320, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 320, "initializer_range": 0.2}
     return {**size, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 
 
 def _gemma3() -> dict[str, Any]:
     kinds = ["sliding_attention", "full_attention"]
     return {"head_dim": 8, "sliding_window": 12, "layer_types": kinds, "query_pre_attn_scalar": 8}
+
+
+def _gpt_neo() -> dict[str, Any]:
+    kinds = {"attention_types": [[["global", "local"], 1]], "window_size": 32, "max_position_embeddings": 320}
+    size = {"vocab_size": 320, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "initializer_range": 0.2}
+    return {**size, **kinds, "resid_dropout": 0.0, "embed_dropout": 0.0, "attention_dropout": 0.0}
+
+
+def _mpt() -> dict[str, Any]:
+    return {"vocab_size": 320, "d_model": 32, "n_layers": 2, "n_heads": 4, "initializer_range": 0.2}
+
+
+def _bart() -> dict[str, Any]:
+    sides = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    width = {"d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 192}
+    start = {"decoder_start_token_id": 1, "forced_eos_token_id": None}
+    return {"vocab_size": 320, "dropout": 0.0, "init_std": 0.2, **sides, **width, **start}
 
 
 def _t5() -> dict[str, Any]:

@@ -6,7 +6,8 @@ instruction token stands before it.
 
 As published (`conditioning.faithful=true`) three things change results and are kept: the attention has no temperature,
 so that with cosines it is nearly a mean; both tokens are multiplied by constants that were fitted to one decoder's
-embeddings (539.9738, the instruction token divided by 7); and a querier without history gives not-a-number. Mended
+embeddings (539.9738, the instruction token divided by 7); and a querier without history gives not-a-number, but in
+training, which it would end: there the sum over no item is zero, and the row trains the instruction token alone. Mended
 (default) the temperature is learned, the tokens have the RMS of the decoder's own embeddings, and without history a
 learned vector stands in.
 
@@ -52,6 +53,7 @@ class PersonaPlug(Conditioner):
         check_kind(config.conditioning, Kind.soft_prompt, "is a soft prompt")
         self.faithful = config.conditioning.faithful
         self.scales = not self.faithful
+        self.places = 2
         if config.encoder.train is not Train.frozen:
             self.encoder = QueryEncoder(config.encoder, config.seed)
         self.instruction = nn.Parameter(torch.rand(size))
@@ -84,12 +86,16 @@ class PersonaPlug(Conditioner):
         return Conditioning(soft_prompt=tokens, explain=explain)
 
     def attention(self, query: Tensor, history: Items) -> Tensor:
-        """Weights of the items, (B, E) and (B, H) to (B, H); not-a-number for an empty row as published, else 0."""
+        """Weights of the items, (B, E) and (B, H) to (B, H).
+
+        An empty row has not-a-number as published, outside of training, and else 0.
+        """
         scores = (one_vector(history) @ query[:, :, None])[..., 0]
-        if self.faithful:
+        if self.faithful and not self.training:
             return scores.masked_fill(~history.mask, float("-inf")).softmax(-1)
         known = history.mask.any(1, keepdim=True)
-        scores = scores * self.log_scale.clamp(max=math.log(100.0)).exp()
+        if not self.faithful:
+            scores = scores * self.log_scale.clamp(max=math.log(100.0)).exp()
         return scores.masked_fill(~history.mask & known, float("-inf")).softmax(-1) * known
 
 

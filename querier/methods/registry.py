@@ -35,10 +35,14 @@ def build_conditioner(config: Config, decoder: Decoder, clusters: int, size: int
         decoder: The decoder that it speaks to.
         clusters: C.
         size: E.
+
+    Raises:
+        InputError: The decoder has no room for the conditioner's vectors, or is of a make that it cannot speak to.
     """
     if not conditions(config):
         return None
     conditioner = _conditioner(config, decoder, clusters, size)
+    decoder.check_room(conditioner.places)
     conditioner.attach(decoder)
     return conditioner
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 SHRINK = 8.0  # a cluster's mean counts as if so many items stood at the pool's mean
+CHUNK = 16_384  # items that are centred at once
 FLOOR = 1e-3  # of the largest deviation; below it a direction is noise of the fp16 cache
 
 
@@ -47,8 +48,10 @@ class Centre(nn.Module):
         np.add.at(sums, cluster, rows)
         counts = np.bincount(cluster, minlength=len(self.means))[:, None]
         means = (sums + SHRINK * pool_mean) / (counts + SHRINK)
-        rest = rows - means[cluster]
-        values, axes = np.linalg.eigh(rest.T @ rest / max(1, len(rest)))
+        for start in range(0, len(rows), CHUNK):  # in place, as a large pool fills the memory once already
+            part = slice(start, start + CHUNK)
+            rows[part] -= means[cluster[part]]
+        values, axes = np.linalg.eigh(rows.T @ rows / max(1, len(rows)))
         deviation = np.sqrt(np.clip(values[::-1][: self.rank], 0.0, None))
         scale = 1.0 / np.maximum(deviation, max(FLOOR * float(deviation[0]), 1e-12))
         scale[deviation <= FLOOR * float(deviation[0])] = 0.0

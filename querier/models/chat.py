@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 
 from querier.choices import DecoderKind, Train
-from querier.decoder_config import DecoderConfig
+from querier.decoder_config import WHOLE, DecoderConfig
 from querier.errors import InputError
 from querier.models.decoder import Decoder, build_decoder
 from querier.models.generation import Sampling, generate_ids
 from querier.types import Rendered, Tokens, move
 
-WHOLE = 1 << 30  # tokens: no prompt is cut; one that does not fit is refused
 NAMES = ("User", "Assistant")  # for models without a chat template
 READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")  # files that the answers depend on
 SEED = 0  # of the sampling, where temperature > 0
@@ -76,7 +75,8 @@ class ChatModel:
         """Answers to a batch of prompts, greedy at temperature 0; None for a prompt that the model has no room for."""
         rendered = [Rendered((("user", prompt),), "", NAMES) for prompt in prompts]
         length = [len(ids.prompt) for ids in self.decoder.tokens.ids(rendered)]
-        places = [place for place, count in enumerate(length) if count + max_new_tokens <= self.room]
+        together = max if self.decoder.seq2seq else sum  # an encoder and a decoder have positions each
+        places = [place for place, count in enumerate(length) if together((count, max_new_tokens)) <= self.room]
         found: list[Written | None] = [None] * len(prompts)
         if not places:
             return found
@@ -90,9 +90,9 @@ class ChatModel:
 
     @property
     def room(self) -> int:
-        """Tokens of prompt and answer together that the model has positions for."""
-        limit = getattr(self.decoder.bare.config.get_text_config(decoder=True), "max_position_embeddings", None)
-        return WHOLE if limit is None or self.decoder.seq2seq else int(limit)
+        """Tokens of prompt and answer together, or of each for a seq2seq model, that the model has positions for."""
+        limit = self.decoder.geometry.positions
+        return WHOLE if limit is None else limit
 
 
 def model_digest(folder: Path) -> str:

@@ -75,6 +75,7 @@ class Conditioner(nn.Module, ABC):
         weights: λ of each of its losses by name, `swap` included; `lm` always counts 1.
         encoder: A sentence encoder that is trained with a learning rate of its own; None for none.
         scales: Whether `condition` heeds `strength`.
+        places: Places in the decoder's sequence that its vectors take beside the prompt's tokens.
     """
 
     def __init__(self) -> None:
@@ -82,6 +83,7 @@ class Conditioner(nn.Module, ABC):
         self.weights: dict[str, float] = {}
         self.encoder: QueryEncoder | None = None
         self.scales = True
+        self.places = 0
 
     @abstractmethod
     def condition(self, batch: Batch, strength: float = 1.0) -> Conditioning | None:

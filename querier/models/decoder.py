@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from querier.choices import Attention, DecoderKind, Train
-from querier.decoder_config import DecoderConfig
+from querier.decoder_config import WHOLE, DecoderConfig
 from querier.errors import InputError
 from querier.models.generation import GREEDY, Sampling, generate_ids
 from querier.models.geometry import Geometry, find_layers, measure, measure_embedding
@@ -49,7 +49,8 @@ class Decoder(nn.Module):
         seed: Of a new adapter.
 
     Raises:
-        InputError: The model cannot compute attention as configured.
+        InputError: The model cannot compute attention as configured, keeps no keys and values, or has fewer positions
+            than a prompt and a reply may have tokens.
 
     Attributes:
         seq2seq: Whether the model has an encoder of its own.
@@ -70,7 +71,10 @@ class Decoder(nn.Module):
         self.seq2seq = bool(self.bare.config.is_encoder_decoder)
         self.tokens = Tokenizer(tokenizer, self.seq2seq, config.max_length)
         self._train_only(config.train)
+        # Found once, as the search goes through the whole model; in a tuple, or its weights would have a second name.
+        self._layers = (find_layers(self.bare, self.seq2seq),)
         self.geometry = measure(self.bare, self.seq2seq)
+        self.check_room(0)
         self.embedding_rms = measure_embedding(self.bare)
         self._quickest: str = self.bare.config._attn_implementation  # without gradients: what transformers chose
         for gradients in (True, False):  # or a model that cannot would be found out in the first step
@@ -84,7 +88,27 @@ class Decoder(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """The layers that a residual conditioning shifts."""
-        return find_layers(self.bare, self.seq2seq)
+        return self._layers[0]
+
+    def check_room(self, vectors: int) -> None:
+        """Refuse a token budget for which the model has not enough positions.
+
+        Args:
+            vectors: Places in its sequence that a conditioning takes beside prompt and reply.
+
+        Raises:
+            InputError: Prompt, reply and vectors together are more than the model's positions.
+        """
+        limit, length = self.geometry.positions, self.config.max_length
+        needed = vectors + length + (0 if self.seq2seq else length // 2)  # a seq2seq decoder reads the reply apart
+        if limit is None or length >= WHOLE or needed <= limit:
+            return
+        most = limit - vectors if self.seq2seq else (2 * (limit - vectors) + 1) // 3
+        beside = f" beside {vectors} vectors" if vectors else ""
+        raise InputError(
+            f"decoder.max_length={length} is too long: with a reply of half as many tokens it takes {needed} "
+            f"positions{beside}, and {type(self.bare).__name__} has {limit}; set decoder.max_length to {most} or less"
+        )
 
     @property
     def cut(self) -> Cut:
@@ -234,7 +258,7 @@ def build_decoder(config: DecoderConfig, folder: Path | None, seed: int = 0) -> 
         seed: Of new LoRA weights.
 
     Raises:
-        InputError: Where the weights are not there, or are no safetensors, or the model cannot compute attention so.
+        InputError: Where the weights are not there, or are no safetensors, or the model is none that `Decoder` takes.
     """
     if folder is not None and saved_weights(folder):
         source, revision = str(folder), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from querier.errors import InputError
 from querier.models.injection import only, padded_left, positions, shifted, virtual_tokens
 from querier.models.sequence import causal_inputs, decoder_start, encoder_inputs, seq2seq_cache, takes_positions
 from querier.types import Conditioning, Tokens, take
-
-UNLIMITED = 1_000_000
 
 if TYPE_CHECKING:
     from querier.models.decoder import Decoder
@@ -72,13 +71,13 @@ def generate_ids(
         decoder: In evaluation mode.
         tokens: Prompts, (B, L), left-padded for a causal decoder.
         conditioning: Of the B rows; None for none.
-        max_new_tokens: Length limit; a model with a limit of positions ends there.
+        max_new_tokens: Length limit; a row ends before it where the model has no more positions.
         sampling: How each token is chosen.
     """
-    if _must_not_pad(decoder, tokens, conditioning):
-        return _by_length(decoder, tokens, conditioning, max_new_tokens, sampling)
     conditioning = conditioning or Conditioning()
     limit = min(max_new_tokens, _room(decoder, tokens, conditioning))
+    if padded_left(tokens.attention_mask) and (limit < max_new_tokens or _must_not_pad(decoder, conditioning)):
+        return _by_length(decoder, tokens, conditioning, max_new_tokens, sampling)
     if limit < 1:
         return [[] for _ in tokens.input_ids]
     stops = torch.tensor(sorted(decoder.tokens.stops), device=tokens.input_ids.device)
@@ -145,27 +144,27 @@ class _Seq2Seq:
 
 
 def _room(decoder: Decoder, tokens: Tokens, conditioning: Conditioning) -> int:
-    """New tokens that the model has positions for."""
-    limit = getattr(decoder.bare.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    if limit is None or decoder.seq2seq:
-        return UNLIMITED
-    taken = int(tokens.attention_mask.sum(1).max()) + virtual_tokens(conditioning)
-    if conditioning.prefix is not None:
-        taken += conditioning.prefix[0][0].shape[2]
-    return max(0, int(limit) - taken)
+    """New tokens that the model has positions for behind the longest row."""
+    limit = decoder.geometry.positions
+    if limit is None:
+        return sys.maxsize
+    taken = 0 if conditioning.prefix is None else conditioning.prefix[0][0].shape[2]
+    if not decoder.seq2seq:  # whose prompt stands in the encoder
+        taken += int(tokens.attention_mask.sum(1).max()) + virtual_tokens(conditioning)
+    return max(0, limit - taken)
 
 
-def _must_not_pad(decoder: Decoder, tokens: Tokens, conditioning: Conditioning | None) -> bool:
-    """Padding between a prefix and the tokens would push the prefix out of a sliding window."""
-    prefixed = conditioning is not None and conditioning.prefix is not None
+def _must_not_pad(decoder: Decoder, conditioning: Conditioning) -> bool:
+    """Padding between a prefix and the tokens would push the prefix out of a window, or far away without positions."""
     slides = any(window is not None for window in decoder.geometry.sliding)
-    return prefixed and slides and not decoder.seq2seq and padded_left(tokens.attention_mask)
+    counts = not takes_positions(type(decoder.bare))  # places in the cache, padding among them, as ALiBi of MPT
+    return conditioning.prefix is not None and (slides or counts) and not decoder.seq2seq
 
 
 def _by_length(
     decoder: Decoder,
     tokens: Tokens,
-    conditioning: Conditioning | None,
+    conditioning: Conditioning,
     max_new_tokens: int,
     sampling: Sampling,
 ) -> list[list[int]]:

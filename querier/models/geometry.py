@@ -13,6 +13,7 @@ from querier.errors import InputError
 
 CHUNK = 16_384  # rows of the embedding matrix that are measured at once
 PROBE = 16  # tokens read to measure hidden states, keys and values
+WINDOWS = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size", "local": "window_size"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Geometry:
         value_rms: For each layer the RMS of the values in the cache.
         hidden_rms: For each layer the RMS of the hidden states behind it, the median over tokens: in some models the
             first one's are a hundred times larger.
+        positions: Tokens that the model has places for, None where it states no limit.
     """
 
     layers: int
@@ -43,6 +45,7 @@ class Geometry:
     key_rms: tuple[float, ...] = ()
     value_rms: tuple[float, ...] = ()
     hidden_rms: tuple[float, ...] = ()
+    positions: int | None = None
 
 
 def find_layers(model: nn.Module, seq2seq: bool) -> nn.ModuleList:
@@ -82,7 +85,11 @@ def measure_embedding(model: nn.Module) -> float:
 
 @torch.no_grad()
 def measure(model: nn.Module, seq2seq: bool) -> Geometry:
-    """Sizes of a model, read off its configuration and off one short forward pass."""
+    """Sizes of a model, read off its configuration and off one short forward pass.
+
+    Raises:
+        InputError: Where the model has no cache of keys and values, or holds no list of its layers.
+    """
     whole: Any = model
     config = whole.config.get_text_config(decoder=True)
     vocabulary = whole.get_output_embeddings().weight.shape[0]
@@ -109,6 +116,7 @@ def measure(model: nn.Module, seq2seq: bool) -> Geometry:
         key_rms=tuple(_rms(key) for key in keys),
         value_rms=tuple(_rms(value) for value in values),
         hidden_rms=tuple(float(states.double().pow(2).mean(-1).sqrt().median()) or 1.0 for states in hidden),
+        positions=getattr(config, "max_position_embeddings", None),
     )
 
 
@@ -120,9 +128,14 @@ def _probe(model: nn.Module, seq2seq: bool, layers: int) -> tuple[list[torch.Ten
     training = model.training
     model.eval()
     inputs = {"input_ids": ids, "use_cache": True, **({"decoder_input_ids": ids} if seq2seq else {})}
-    cache = whole(**inputs).past_key_values
+    cache: Any = getattr(whole(**inputs), "past_key_values", None)
     model.train(training)
-    cache = cache.self_attention_cache if seq2seq else cache
+    cache = getattr(cache, "self_attention_cache", None) if seq2seq else cache
+    if not hasattr(cache, "layers"):
+        raise InputError(
+            f"{type(model).__name__} keeps no keys and values of the tokens it has read, as models without attention; "
+            "use decoder=small, decoder=smollm2 or another decoder whose layers attend, as Llama, Qwen, GPT-2 or T5"
+        )
     held = [layer for layer in cache.layers[:layers] if getattr(layer, "keys", None) is not None]
     return [layer.keys for layer in held], [layer.values for layer in held]
 
@@ -136,10 +149,7 @@ def _rms(tensor: torch.Tensor) -> float:
 
 
 def _sliding(config: Any, layers: int) -> tuple[int | None, ...]:
-    window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None)
-    if not window:
-        return (None,) * layers
-    if not kinds:
-        return (int(window),) * layers
-    return tuple(int(window) if kind == "sliding_attention" else None for kind in kinds[:layers])
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)
+    names = [WINDOWS.get(kind, "") for kind in kinds[:layers]] if kinds else ["sliding_window"] * layers
+    windows = (getattr(config, name, None) for name in names)
+    return tuple(int(window) if window else None for window in windows)

@@ -43,8 +43,9 @@ class NarrowTower(nn.Module):
 
     def __init__(self, decoder: Decoder, inner: int, averaged: bool) -> None:
         super().__init__()
-        _, norm = _find_trunk(decoder)
+        layers, norm = _find_trunk(decoder)
         width = decoder.geometry.width
+        _check_mlps(decoder, layers)
         self.mlps = nn.ModuleList(NarrowMlp(width, inner) for _ in decoder.layers)
         self.norm = nn.RMSNorm(width, eps=float(norm.variance_epsilon))
         if averaged:
@@ -176,6 +177,17 @@ def _around(module: Any, wrap: Callable[[Callable[[Tensor], Tensor], Tensor], Te
             module.forward = own
 
     return undo
+
+
+@torch.no_grad()
+def _check_mlps(decoder: Decoder, layers: Any) -> None:
+    """Refuse a decoder whose MLPs give more than what is added to a state."""
+    state = next(decoder.bare.parameters()).new_zeros(1, 1, decoder.geometry.width)
+    if not all(isinstance(layer.mlp(state), Tensor) for layer in layers):
+        raise InputError(
+            f"conditioning.model=qar needs MLPs that give states alone; those of {type(decoder.bare).__name__} give "
+            "more, as some mixtures of experts do; use decoder=small, decoder=smollm2 or another one as Llama and Qwen"
+        )
 
 
 def _find_trunk(decoder: Decoder) -> tuple[Any, Any]:

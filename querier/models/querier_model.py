@@ -66,6 +66,7 @@ class QuerierModel(Conditioner):
             config.conditioning.gain,
         )
         self.kind: Kind = config.conditioning.kind
+        self.places = towers.virtual_tokens if self.kind in (Kind.soft_prompt, Kind.prefix) else 0
         self.expectation: Expectation | None = None
         if config.conditioning.expects:
             self.expectation = Expectation(clusters, geometry, config.conditioning.gain)

@@ -2,7 +2,7 @@
 
 Prompt and reply are tokenised apart and each has a budget of its own, so that the prompt that is scored is the prompt
 that is generated from, and its length tells nothing of the reply. The reply is followed by what ends a turn, and both
-are labelled; a reply that had to be cut goes on, so it has no end.
+are labelled; a reply that had to be cut goes on, so it has no end. What people wrote never becomes a control token.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from querier.models.marks import NONE, find_places, insert
+from querier.models.plain_words import PlainWords, without
 from querier.types import MarkedTokens, Rendered, Tokens
 
 IGNORED = -100
@@ -62,6 +63,7 @@ class Tokenizer:
         self.pad = _first(tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self.closing, self.closing_text = self._find_closing()
         self.opening = self._find_opening()
+        self._words = PlainWords(tokenizer)
         self.stops = {self.closing[-1]} | ({self.closing[0]} & set(tokenizer.all_special_ids))
         self._known: dict[Rendered, Ids] = {}
 
@@ -87,10 +89,11 @@ class Tokenizer:
         if len(self._known) + len(new) > REMEMBERED:
             self._known = {one: self._known[one] for one in rendered if one in self._known}
         if new:
-            prompts = self._encode([self._prompt_text(one) for one in new])
-            replies = self._encode([self._reply_text(one) for one in new])
-            for one, prompt, reply in zip(new, prompts, replies, strict=True):
-                self._known[one] = self._fit(one, *self._with_places(one, prompt), reply)
+            plain, letters = zip(*(self._words.broken(one) for one in new), strict=True)
+            prompts = self._encode([self._prompt_text(one) for one in plain], letters)
+            replies = self._encode([self._reply_text(one) for one in plain], letters)
+            for one, same, letter, prompt, reply in zip(new, plain, letters, prompts, replies, strict=True):
+                self._known[one] = self._fit(one, *self._with_places(same, letter, prompt), reply)
         return [self._known[one] for one in rendered]
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
@@ -102,13 +105,12 @@ class Tokenizer:
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [text.removesuffix(self.closing_text).strip() for text in texts]
 
-    def _with_places(self, one: Rendered, prompt: list[int]) -> tuple[list[int], list[int]]:
+    def _with_places(self, one: Rendered, letter: str, prompt: list[int]) -> tuple[list[int], list[int]]:
         """The prompt's ids with fillers where vectors stand, and their marks, empty where none does."""
         if not one.marks:
             return prompt, []
         text = self._prompt_text(one)
-        spans = self.tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
-        ends = [end for _, end in spans["offset_mapping"]]
+        _, ends = self._with_ends(text, letter)
         return insert(prompt, ends, find_places(one, text, self._prompt_text), self.pad)
 
     def _fit(self, one: Rendered, prompt: list[int], marks: list[int], reply: list[int]) -> Ids:
@@ -152,9 +154,18 @@ class Tokenizer:
         )
         return text
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
+    def _encode(self, texts: list[str], letters: Sequence[str] = ()) -> list[list[int]]:
+        """Ids of texts, without those of the letter that breaks up words in them."""
         found: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        for place, letter in enumerate(letters):
+            if letter:
+                found[place], _ = self._with_ends(texts[place], letter)
         return found
+
+    def _with_ends(self, text: str, letter: str) -> tuple[list[int], list[int]]:
+        """The same of one text, and one past the last character of each token."""
+        found = self.tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
+        return without(letter, text, found["input_ids"], found["offset_mapping"])
 
     def _find_closing(self) -> tuple[list[int], str]:
         """What follows a reply: the template's end of turn if it has one, and in any case a special token."""

@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from planted import dialogues, prepared_corpus, requests_of, small_config, small_module
 from tiny import tiny_decoder, tiny_rendered
 from torch import Tensor
 
 from querier.config import Config, from_plain
-from querier.data.collate import collate
+from querier.data.collate import TrainingBatches, collate
+from querier.data.preparation import Prepared
 from querier.errors import InputError
 from querier.methods.pplug import INSTRUCTION, PERSONAL, PersonaPlug
+from querier.module import QuerierModule
 from querier.types import STYLE, Batch, Items, Tokens
 
+ROOT = Path(__file__).parents[3]
 SIZE = 16
 
 
@@ -131,15 +135,48 @@ def test_causal_and_seq2seq_decoders_read_it(architecture: str) -> None:
     assert len(decoder.generate(decoder.prompt_tokens(tiny_rendered(2)), model.condition(batch_of([3, 3])), 3)) == 2
 
 
-def test_it_trains_through_the_one_path_and_leaves_the_decoder_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("faithful", [False, True])
+def test_it_trains_on_histories_of_which_nothing_is_left(tmp_path: Path, faithful: bool) -> None:
+    """As shipped most rows drop items by chance, and the first dialogue of a querier has none."""
+    dropout = yaml.safe_load((ROOT / "conf/method/pplug.yaml").read_text())["towers"]["history_dropout"]
+    prepared, module = trained_path(tmp_path, faithful, dropout)
+    config = module.config
+    batches = TrainingBatches(requests_of(prepared, config), config, module.decoder.score_tokens, parts=False)
+    optimizer = torch.optim.AdamW(module.conditioner.parameters(), lr=1e-3)
+    for step in range(3):
+        batch = batches.build(prepared.pool, 0, step)
+        assert not batch.history.mask.any(1).all()
+        total = module.losses(batch).total
+        assert total.isfinite()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    assert all(value.isfinite().all() for value in module.conditioner.parameters())
+
+
+def test_as_published_rows_with_history_train_as_they_are_scored() -> None:
+    batch, alone = batch_of([5, 0, 3]), batch_of([5, 0, 3])
+    alone.history.mask[1, 0] = True
+    scored, trained = prompt(made(True), alone), prompt(made(True).train(), batch)
+    assert torch.equal(trained[[0, 2]], scored[[0, 2]])
+    assert trained[1, 1].eq(0).all()
+
+
+def trained_path(tmp_path: Path, faithful: bool, dropout: float) -> tuple[Prepared, QuerierModule]:
     config = small_config(
         tmp_path,
-        conditioning={"model": "pplug", "kind": "soft_prompt"},
+        conditioning={"model": "pplug", "kind": "soft_prompt", "faithful": faithful},
         loss={"specific": 0.0, "general": 0.0, "swap": 0.0},
+        towers={"history_dropout": dropout},
         decoder={"train": "frozen", "layers": 1, "width": 32, "vocabulary": 300, "max_length": 96},
     )
     prepared = prepared_corpus(dialogues(6, 8), config, tmp_path)
-    module = small_module(prepared, config).train()
+    return prepared, small_module(prepared, config).train()
+
+
+def test_it_trains_through_the_one_path_and_leaves_the_decoder_alone(tmp_path: Path) -> None:
+    prepared, module = trained_path(tmp_path, False, 0.3)
+    config = module.config
     requests = [requests_of(prepared, config).matched(int(row)) for row in prepared.pool[-6:]]
     batch = collate(requests, module.decoder.score_tokens([one.rendered for one in requests]), 8)
     parts = module.losses(batch)

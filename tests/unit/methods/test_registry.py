@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from planted import dialogues, prepared_corpus, small_config, small_decoder
+from tiny import tiny_model, tiny_tokenizer
 
 from querier.choices import Kind, Train
 from querier.config import ConditioningConfig, Config
 from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.methods.registry import build_conditioner, fit_conditioner, trains
+from querier.models.decoder import Decoder
 from querier.types import Split
 
 
@@ -62,3 +64,17 @@ def test_text_alone_needs_no_conditioner_and_an_empty_pool_is_refused(tmp_path: 
     prepared.corpus = prepared.corpus.with_split(np.full(count, Split.TEST.value), np.zeros(4, dtype=bool))
     with pytest.raises(InputError, match=r"training split holds no dialogue.*data\.split"):
         fit_conditioner(model, prepared)
+
+
+@pytest.mark.parametrize(("kind", "room"), [("soft_prompt", False), ("prefix", False), ("residual", True)])
+def test_vectors_need_positions_of_the_decoder_too(tmp_path: Path, kind: str, room: bool) -> None:
+    config = small_config(tmp_path, conditioning={"kind": kind}, towers={"virtual_tokens": 4})
+    model = tiny_model("llama", max_position_embeddings=96 + 48 + 3)
+    decoder = Decoder(model, tiny_tokenizer(), DecoderConfig(max_length=96))
+    if room:
+        assert build_conditioner(config, decoder, 3, 32) is not None
+        return
+    with pytest.raises(
+        InputError, match=r"takes 148 positions beside 4 vectors.* has 147; set decoder.max_length to 95"
+    ):
+        build_conditioner(config, decoder, 3, 32)

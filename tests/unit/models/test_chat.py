@@ -10,9 +10,9 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from querier.choices import DecoderKind, Train
-from querier.decoder_config import DecoderConfig
+from querier.decoder_config import WHOLE, DecoderConfig
 from querier.errors import InputError
-from querier.models.chat import WHOLE, ChatModel
+from querier.models.chat import ChatModel
 from querier.models.decoder import Decoder
 
 
@@ -69,10 +69,19 @@ def test_an_answer_that_does_not_end_says_so() -> None:
 def test_a_prompt_without_room_is_left_out_and_spoils_no_other() -> None:
     model = chat("gpt2", template=False)
     long = "word " * 300
-    assert model.room == 256
+    assert model.room == 320
     found = model.write([long, PROMPTS[0], long], 4)
     assert found == [None, model.write(PROMPTS[:1], 4)[0], None]
     assert model.write([long], 4) == [None]
+
+
+def test_an_encoder_and_a_decoder_have_positions_each() -> None:
+    model = chat("bart", template=False)
+    (found,) = model.write(PROMPTS[1:2], 170)
+    assert found is not None
+    assert found.tokens_in + 170 > model.room == 192
+    assert model.write(["word " * 300], 4) == [None]
+    assert model.write(PROMPTS[:1], 193) == [None]
 
 
 def test_sampling_is_seeded() -> None:

@@ -1,20 +1,29 @@
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from tiny import ARCHITECTURES, tiny_decoder, tiny_rendered
+from tiny import ARCHITECTURES, tiny_decoder, tiny_model, tiny_rendered, tiny_tokenizer
 from torch import Tensor, nn
+from transformers import MambaConfig, MambaForCausalLM, RecurrentGemmaConfig, RecurrentGemmaForCausalLM
 
-from querier.choices import Kind, Train
+from querier.choices import DecoderKind, Kind, Train
+from querier.decoder_config import DecoderConfig
+from querier.errors import InputError
 from querier.models.conditioning import build_head
 from querier.models.decoder import Decoder
-from querier.types import Conditioning, Tokens, take
+from querier.models.generation import generate_ids
+from querier.models.geometry import find_layers
+from querier.types import Conditioning, Rendered, Tokens, take
 
 KINDS = (Kind.soft_prompt, Kind.prefix, Kind.residual)
 D, T = 12, 3
+POSITIONS = {"max_position_embeddings": 100}
+SIZE = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 def head_of(decoder: Decoder, kind: Kind, filled: bool = True) -> nn.Module:
@@ -47,6 +56,24 @@ def test_none_is_the_bare_model_bit_for_bit(architecture: str) -> None:
     assert torch.equal(decoder.logits(tokens, None), bare)
     nothing = head_of(decoder, Kind.none)(vectors(4))
     assert torch.equal(decoder.logits(tokens, nothing), bare)
+
+
+@pytest.mark.parametrize("train", list(Train))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_no_forward_searches_the_model(architecture: str, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = tiny_decoder(architecture, train)
+    tokens, prompts = decoder.score_tokens(tiny_rendered(2)), decoder.prompt_tokens(tiny_rendered(2))
+    names = set(decoder.state_dict())
+    assert decoder.layers is find_layers(decoder.bare, decoder.seq2seq)
+    assert names == {f"model.{name}" for name in decoder.model.state_dict()}
+    twin = copy.deepcopy(decoder)
+    assert twin.layers is find_layers(twin.bare, twin.seq2seq)
+    monkeypatch.setattr(nn.Module, "modules", lambda self: pytest.fail("a search through the model"))
+    shift = head_of(decoder, Kind.residual)(vectors(2))
+    decoder.log_prob(tokens, shift)
+    decoder.log_prob(tokens)
+    generate_ids(decoder, prompts, shift, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -205,6 +232,33 @@ def test_a_row_without_labels_scores_zero() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    ("architecture", "changes", "most"), [("gpt2", {}, 213), ("llama", POSITIONS, 67), ("bart", {}, 192)]
+)
+def test_more_tokens_than_positions_are_refused(architecture: str, changes: dict[str, int], most: int) -> None:
+    model, tokenizer = tiny_model(architecture, **changes), tiny_tokenizer(chat=False)
+
+    def made(length: int) -> Decoder:
+        config = DecoderConfig(kind=DecoderKind.pretrained, path=architecture, max_length=length)
+        return Decoder(model, tokenizer, config).eval()
+
+    with pytest.raises(
+        InputError, match=rf"decoder.max_length={most + 1} is too long.* set decoder.max_length to {most} or"
+    ):
+        made(most + 1)
+    decoder = made(most)
+    long = Rendered((("user", "word " * 300),), "word " * 300, ("Ann", "Tutor"))
+    tokens = decoder.score_tokens([long])
+    assert (tokens.labels >= 0).sum() == most // 2
+    assert decoder.log_prob(tokens).isfinite().all()
+    decoder.check_room(0)
+    with pytest.raises(
+        InputError, match=rf"beside 3 vectors.* set decoder.max_length to {most - (3 if decoder.seq2seq else 2)} or"
+    ):
+        decoder.check_room(3)
+
+
+@torch.no_grad()
 def test_bfloat16() -> None:
     decoder = tiny_decoder(dtype="bfloat16")
     tokens = decoder.score_tokens(tiny_rendered(2))
@@ -221,9 +275,23 @@ def test_geometry(architecture: str) -> None:
     assert (found.layers, found.width, found.heads, found.head_size, found.vocabulary) == (2, 32, 4, 8, 320)
     assert found.kv_heads == (4 if architecture in ("gpt2", "t5") else 2)
     assert found.sliding == ((12, None) if architecture == "gemma3" else (None, None))
+    assert tiny_decoder("gpt_neo").geometry.sliding == (None, 32)
     with torch.no_grad():
         used = decoder.bare.get_input_embeddings()(torch.tensor([i for i in range(320) if i != 2]))
     assert decoder.embedding_rms == pytest.approx(float(used.pow(2).mean().sqrt()), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: MambaForCausalLM(MambaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=2, state_size=4)),
+        lambda: RecurrentGemmaForCausalLM(RecurrentGemmaConfig(**{**SIZE, "num_hidden_layers": 3}, head_dim=8)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # of transformers: some models are quicker with kernels
+def test_models_without_a_cache_of_keys_are_refused(model: Callable[[], nn.Module]) -> None:
+    with pytest.raises(InputError, match=r"keeps no keys and values .* use decoder=small"):
+        Decoder(model(), tiny_tokenizer(), DecoderConfig())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

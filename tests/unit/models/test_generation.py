@@ -8,11 +8,12 @@ from tiny import ARCHITECTURES, tiny_decoder, tiny_rendered
 from torch import nn
 
 from querier.choices import Kind
+from querier.decoder_config import WHOLE
 from querier.errors import InputError
 from querier.models.conditioning import build_head
 from querier.models.decoder import Decoder
 from querier.models.generation import Sampling, generate_ids
-from querier.types import Conditioning, Tokens, take
+from querier.types import Conditioning, Rendered, Tokens, take
 
 KINDS = (Kind.none, Kind.soft_prompt, Kind.prefix, Kind.residual)
 STEPS = 6
@@ -54,6 +55,20 @@ def test_cached_generation_is_argmax_of_full_forwards(architecture: str, kind: K
             expected.append(next_by_full_forward(decoder, ids.prompt, expected, alone))
         assert found[row] == expected
     assert len({tuple(ids) for ids in found}) > 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ["gpt_neo", "mpt"])
+@torch.no_grad()
+def test_padding_is_no_distance_for_local_attention_and_linear_biases(architecture: str, kind: Kind) -> None:
+    decoder = tiny_decoder(architecture)
+    rendered = tiny_rendered(4)
+    conditioning = conditioning_of(decoder, kind, 4)
+    decoder.tokens.stops = {9_999}
+    together = generate_ids(decoder, decoder.prompt_tokens(rendered), conditioning, STEPS)
+    for row, one in enumerate(rendered):
+        alone = take(conditioning, torch.tensor([row]))
+        assert generate_ids(decoder, decoder.prompt_tokens([one]), alone, STEPS) == [together[row]]
 
 
 @torch.no_grad()
@@ -109,14 +124,32 @@ def test_a_repetition_penalty_makes_what_was_said_less_likely() -> None:
     assert found != generate_ids(decoder, tokens, None, STEPS)[0]
 
 
-def test_generation_ends_where_positions_do() -> None:
-    decoder = tiny_decoder("gpt2", max_length=600)  # 256 positions
-    tokens = decoder.prompt_tokens(tiny_rendered(2))
+@torch.no_grad()
+def test_a_row_ends_where_its_own_positions_do() -> None:
+    """However long the other rows' prompts are, it says what it would say alone."""
+    decoder = tiny_decoder("gpt2", max_length=WHOLE)  # 320 positions
+    long = Rendered((("user", "word " * 100),), "", ("Ann", "Tutor"))
+    rendered = [long, *tiny_rendered(2)]
+    tokens = decoder.prompt_tokens(rendered)
     decoder.tokens.stops = {9_999}
-    longest = int(tokens.attention_mask.sum(1).max())
-    with torch.no_grad():
-        found = generate_ids(decoder, tokens, conditioning_of(decoder, Kind.soft_prompt, 2), 1_000)
-    assert {len(ids) for ids in found} == {256 - 3 - longest}
+    conditioning = conditioning_of(decoder, Kind.soft_prompt, 3)
+    room = (320 - 3 - tokens.attention_mask.sum(1)).tolist()
+    assert 0 < room[0] < 50 < room[1]
+    for limit in (1_000, 50, room[0]):
+        found = generate_ids(decoder, tokens, conditioning, limit)
+        assert [len(ids) for ids in found] == [min(limit, most) for most in room]
+        for row, one in enumerate(rendered):
+            alone = take(conditioning, torch.tensor([row]))
+            assert generate_ids(decoder, decoder.prompt_tokens([one]), alone, limit) == [found[row]]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [Kind.none, Kind.prefix])
+def test_a_seq2seq_reply_ends_where_the_decoders_positions_do(kind: Kind) -> None:
+    decoder = tiny_decoder("bart")  # 192 positions
+    decoder.tokens.stops = {9_999}
+    found = generate_ids(decoder, decoder.prompt_tokens(tiny_rendered(3)), conditioning_of(decoder, kind, 3), 1_000)
+    assert {len(ids) for ids in found} == {192 - (3 if kind is Kind.prefix else 0)}
 
 
 def test_generate_gives_texts_and_leaves_the_mode_as_it_was() -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from planted import dialogues, prepared_corpus, small_config, small_decoder
-from tiny import tiny_decoder, tiny_rendered
+from tiny import tiny_decoder, tiny_rendered, tiny_tokenizer
 from torch import Tensor
+from transformers import GptOssConfig, GptOssForCausalLM
 
 from querier.choices import Train
+from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
 from querier.models.decoder import Decoder
 from querier.models.generation import generate_ids
@@ -189,3 +191,13 @@ def test_the_small_decoder_and_one_in_bfloat16_take_it(tmp_path: Path) -> None:
 def test_decoders_of_another_make_are_refused(architecture: str) -> None:
     with pytest.raises(InputError, match=r"qar needs a causal decoder.*as Llama and Qwen have; got \w+ with .*smollm2"):
         NarrowTower(tiny_decoder(architecture), INNER, averaged=False)
+
+
+def test_mlps_that_give_more_than_states_are_refused() -> None:
+    size = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+    experts = {"num_key_value_heads": 2, "intermediate_size": 16, "num_local_experts": 4, "num_experts_per_tok": 2}
+    model = GptOssForCausalLM(GptOssConfig(**size, **experts))
+    decoder = Decoder(model, tiny_tokenizer(), DecoderConfig()).eval()
+    assert decoder.log_prob(decoder.score_tokens(tiny_rendered(2))).isfinite().all()
+    with pytest.raises(InputError, match="states alone; those of GptOssForCausalLM give more.* use decoder=small"):
+        NarrowTower(decoder, INNER, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from querier.choices import Fusion
 from querier.config import TowersConfig
-from querier.models.centre import Centre
+from querier.models.centre import SHRINK, Centre
 from querier.models.fusion import build_fusion
 from querier.models.heads import ViewHeads
 from querier.models.towers import CosineAttention, ItemEncoder, Shrinkage, Tower, recency_bucket
@@ -116,6 +117,27 @@ def test_centre_of_texts_that_are_all_alike_is_finite() -> None:
     centre = Centre(2, SIZE, 4)
     centre.fit(np.ones((5, SIZE)), np.zeros(5, dtype=np.int64))
     assert centre(torch.randn(3, SIZE), torch.zeros(3, dtype=torch.int64)).isfinite().all()
+
+
+def test_the_pool_is_held_once_and_the_numbers_are_those_of_whole_arrays() -> None:
+    draws = np.random.default_rng(0)
+    vectors, cluster = draws.normal(size=(40_000, SIZE)).astype(np.float32), draws.integers(0, CLUSTERS, 40_000)
+    centre = Centre(CLUSTERS, SIZE, 6)
+    tracemalloc.start()
+    centre.fit(vectors, cluster)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * vectors.size * 8
+
+    rows = vectors.astype(np.float64)
+    sums = np.zeros((CLUSTERS, SIZE))
+    np.add.at(sums, cluster, rows)
+    means = (sums + SHRINK * rows.mean(0)) / (np.bincount(cluster, minlength=CLUSTERS)[:, None] + SHRINK)
+    rest = rows - means[cluster]
+    values, axes = np.linalg.eigh(rest.T @ rest / len(rest))
+    directions = axes[:, ::-1][:, :6] * (1.0 / np.sqrt(values[::-1][:6]))
+    assert torch.equal(centre.means, torch.from_numpy(means).float())
+    assert torch.equal(centre.directions, torch.from_numpy(directions).float())
 
 
 def test_item_encoder_ignores_the_order_of_items_but_not_their_rank() -> None:
