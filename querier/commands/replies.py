@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from querier.data.parsing import near_miss
 from querier.data.readers import parse_json
 from querier.errors import InputError
 from querier.responder import Responder
+
+log = logging.getLogger(__name__)
 
 Pair = tuple[str, str]
 FIELDS = ("query", "querier", "responder", "history")  # of a question
@@ -55,6 +58,12 @@ def answer(
             options.repetition_penalty,
         )
         progress("answer", len(replies), len(questions))
+    if cut := len(responder.module.decoder.cut.asked):
+        log.warning(
+            "%d prompts were longer than the %d tokens that the run reads (decoder.max_length) and lost their beginning",
+            cut,
+            responder.config.decoder.max_length,
+        )
     return replies
 
 

@@ -13,12 +13,15 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
 def read_label(reply: str, labels: Sequence[str]) -> str | None:
     """The label that a reply names, None where it names none or several; case and signs do not matter.
 
-    Of two labels one of which holds the other, the longer one is named.
+    The words of a longer label name no shorter one that they hold.
     """
     said = f" {' '.join(words(reply))} "
-    found = [label for label in labels if f" {' '.join(words(label))} " in said]
-    longest = [one for one in found if not any(one != other and one in other for other in found)]
-    return longest[0] if len(longest) == 1 else None
+    found = []
+    for size, spelt, label in sorted({(-len(words(one)), f" {' '.join(words(one))} ", one) for one in labels}):
+        if size and spelt in said:
+            found.append(label)
+            said = said.replace(spelt, " / ")
+    return found[0] if len(found) == 1 else None
 
 
 def read_rating(reply: str, low: float, high: float) -> float | None:

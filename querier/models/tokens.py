@@ -25,10 +25,17 @@ PROBE = "qzxreply"
 
 @dataclass
 class Cut:
-    """Different dialogues that were too long, as hashes: prompts cut at their left, replies at their right."""
+    """Different dialogues that were too long, as hashes: prompts cut at their left, replies at their right.
+
+    Attributes:
+        prompts: Of dialogues whose reply is known.
+        replies: Known ones.
+        asked: Prompts that were only answered.
+    """
 
     prompts: set[int] = field(default_factory=set)
     replies: set[int] = field(default_factory=set)
+    asked: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,7 @@ class Tokenizer:
             whole = reply[:half]
         start = self.opening + prompt
         if len(start) > self.max_length:
-            if one.reply:  # what is only answered is no other dialogue than what is scored
-                self.cut.prompts.add(said)
+            (self.cut.prompts if one.reply else self.cut.asked).add(said)  # a test both scores and answers
             left_out = len(start) - self.max_length
             start, marks = self.opening + prompt[left_out:], marks[left_out:]
         return Ids(tuple(start), tuple(whole), (*[NONE] * len(self.opening), *marks) if one.marks else ())

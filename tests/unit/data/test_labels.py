@@ -15,12 +15,18 @@ from querier.data.labels import read_label, read_rating
         ("comedy", "comedy"),
         ("a dark comedy", "dark comedy"),  # a label inside another one is not both
         ("comedy or sci-fi", None),
+        ("comedy and dark comedy", None),
         ("a comedian", None),
         ("", None),
     ],
 )
 def test_a_reply_must_name_exactly_one_label(reply: str, label: str | None) -> None:
     assert read_label(reply, ["sci-fi", "comedy", "dark comedy"]) == label
+
+
+def test_letters_of_another_label_are_no_label() -> None:
+    assert read_label("art, party", ["art", "party"]) is None
+    assert read_label("a party", ["art", "party"]) == "party"
 
 
 def test_labels_in_brackets_are_read_with_and_without_them() -> None:
