@@ -60,7 +60,7 @@ def answer(
         progress("answer", len(replies), len(questions))
     if cut := len(responder.module.decoder.cut.asked):
         log.warning(
-            "%d prompts were longer than the %d tokens that the run reads (decoder.max_length) and lost their beginning",
+            "%d prompts were longer than decoder.max_length of the run, %d tokens, and lost their beginning",
             cut,
             responder.config.decoder.max_length,
         )
