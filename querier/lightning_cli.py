@@ -28,6 +28,7 @@ from querier.config import (
     OptimConfig,
     PromptConfig,
     TowersConfig,
+    to_plain,
 )
 from querier.data.datamodule import QuerierData
 from querier.data_config import DataConfig
@@ -82,6 +83,8 @@ class CommandLineModule(QuerierModule):
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         placeholder: Any = nn.Identity()
         super().__init__(Config(**given), placeholder, None)
+        self.hparams.clear()  # Lightning's command line reads from a checkpoint what this class takes, not a `Config`
+        self.save_hyperparameters({name: to_plain(value) for name, value in given.items()})
         self._data: QuerierData | None = None
 
     def setup(self, stage: str) -> None:

@@ -42,6 +42,7 @@ class QuerierModule(lightning.LightningModule):
         self.decoder = decoder
         self.conditioner = conditioner
         self.save_hyperparameters({"config": to_plain(config)})
+        self.strict_loading = False  # checkpoints hold what is trained, not a frozen decoder
         self._validation: list[tuple[float, int, int]] = []
 
     # training
@@ -75,6 +76,10 @@ class QuerierModule(lightning.LightningModule):
         other = reply_mean(self.decoder.log_prob(tokens, swapped), tokens)
         other = other if loss.push_away else other.detach()
         return swap_loss(reply_mean(log_prob[index], tokens), other, loss.swap_margin, loss.swap_form)
+
+    def on_fit_start(self) -> None:
+        """Put all of it into training mode: a decoder that was loaded is not, and the trainer leaves it as it is."""
+        self.train()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by the step, so that a resumed run draws what an unbroken one draws."""

@@ -182,8 +182,6 @@ def _train(
     Raises:
         InputError: The checkpoint is of a model that is made otherwise now.
     """
-    module.train()  # a decoder that was loaded is in evaluation mode, and Lightning leaves it there
-    module.strict_loading = False  # checkpoints hold what is trained, not a frozen decoder
     last, step = place.last if place.last.is_file() else None, 0
     if last is not None:
         step = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
