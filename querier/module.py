@@ -24,7 +24,7 @@ from querier.models.decoder import Decoder
 from querier.models.generation import Sampling
 from querier.types import Batch, Conditioning, LossParts, Scored, Tokens, move, take
 
-MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # of `trainer.precision`, as Lightning names them
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # of `trainer.precision`
 
 
 class QuerierModule(lightning.LightningModule):
@@ -162,7 +162,9 @@ class QuerierModule(lightning.LightningModule):
 
     def precision(self) -> AbstractContextManager[Any]:
         """Mixed precision where training had it: what is judged is what was trained, in the same arithmetic."""
-        dtype = MIXED.get(str(self.config.trainer.precision))
+        dtype = MIXED.get(self.config.trainer.precision)
+        if dtype is torch.float16 and self.device.type == "cpu":
+            dtype = torch.bfloat16  # as the trainer has it there
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     @torch.no_grad()

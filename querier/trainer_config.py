@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from querier.errors import InputError
+
+ALIASES = {"bf16": "bf16-mixed", "16": "16-mixed", "32": "32-true"}  # what Lightning takes these for
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # what a run can be judged in as it was trained
+
 
 @dataclass
 class TrainerConfig:
@@ -49,3 +54,14 @@ class TrainerConfig:
     default_root_dir: str | None = None
     model_registry: str | None = None
     enable_autolog_hparams: bool = True
+
+    def __post_init__(self) -> None:
+        if self.precision is not None:
+            given = str(self.precision)
+            self.precision = ALIASES.get(given, given)
+            if self.precision not in PRECISIONS:
+                raise InputError(
+                    f"trainer.precision must be {', '.join(PRECISIONS)} or null, got {given}: a run would be judged in "
+                    "another arithmetic than it was trained in; to save time take bf16-mixed, to save memory "
+                    "decoder.dtype=bfloat16"
+                )
