@@ -20,6 +20,7 @@ from querier.choices import Model
 from querier.commands.base import base_folder
 from querier.commands.callbacks import Counts, MetricsFile, callbacks, loggers
 from querier.commands.compose import job_overrides
+from querier.commands.doubts import say_doubts
 from querier.commands.options import FitOptions
 from querier.commands.prepare import encoder, prepare_corpus, read_corpus
 from querier.commands.progress import Progress
@@ -91,6 +92,7 @@ def run_fit(config: Config, progress: Progress | None = None, validate: bool = T
     if progress is None:
         with Progress(config.trainer.enable_progress_bar is not False) as shown:
             return run_fit(config, shown, validate)
+    say_doubts(config)
     seconds, begun = {}, time.monotonic()
     corpus = read_corpus(config)
     check_queriers(corpus, config)
