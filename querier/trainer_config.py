@@ -56,6 +56,11 @@ class TrainerConfig:
     enable_autolog_hparams: bool = True
 
     def __post_init__(self) -> None:
+        if self.barebones:
+            raise InputError(
+                "trainer.barebones=true leaves out checkpoints and logging, which a run is made of; leave it false "
+                "(`querier bench` measures steps)"
+            )
         if self.precision is not None:
             given = str(self.precision)
             self.precision = ALIASES.get(given, given)

@@ -98,6 +98,7 @@ def run_fit(config: Config, progress: Progress | None = None, validate: bool = T
     check_queriers(corpus, config)
     smoke = bool(config.trainer.fast_dev_run)
     place = Run(_scratch(config)) if smoke else place_run(config, corpus.digest)
+    trainer = _trainer(config, place, len(corpus.rows_in(Split.VALIDATION)) > 0, progress)
     encode = encoder(config)
     prepared = prepare_corpus(corpus, encode, config, progress)
     seconds["prepare"] = time.monotonic() - begun
@@ -111,7 +112,8 @@ def run_fit(config: Config, progress: Progress | None = None, validate: bool = T
     if conditioner is not None:
         fit_conditioner(conditioner, prepared)
     module = QuerierModule(config, decoder, conditioner)
-    trainer, data = _trainer(module, prepared, config, place, progress)
+    requests = build_requests(prepared, config)
+    data = QuerierData(requests, config, decoder.score_tokens, conditioner is not None)
     if not smoke:  # an older run is replaced only now that all that may refuse has been built
         open_run(_ranked(config), corpus.digest)
         trainer.loggers = loggers(config, place)
@@ -155,17 +157,17 @@ def build_requests(prepared: Prepared, config: Config) -> Requests:
     return Requests(prepared, Histories(prepared.corpus), config, build_renderer(config, prepared))
 
 
-def _trainer(
-    module: QuerierModule, prepared: Prepared, config: Config, place: Run, progress: Progress
-) -> tuple[lightning.Trainer, QuerierData]:
-    parts = module.conditioner is not None
-    data = QuerierData(build_requests(prepared, config), config, module.decoder.score_tokens, parts)
-    validates = len(prepared.corpus.rows_in(Split.VALIDATION)) > 0
+def _trainer(config: Config, place: Run, validates: bool, progress: Progress) -> lightning.Trainer:
+    """The trainer, made before anything is prepared: it refuses flags that it cannot follow.
+
+    Raises:
+        InputError: With what it says.
+    """
     flags = {entry.name: getattr(config.trainer, entry.name) for entry in fields(config.trainer)}
     flags["enable_progress_bar"] = False  # shown by our own callback, on a terminal and elsewhere
     flags["default_root_dir"] = flags["default_root_dir"] or str(place.folder)
     try:
-        trainer = lightning.Trainer(
+        return lightning.Trainer(
             **flags,
             callbacks=callbacks(config, place, validates, progress),
             logger=False,  # set when the run is opened
@@ -173,7 +175,6 @@ def _trainer(
         )
     except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
         raise InputError(f"trainer: {error}") from error
-    return trainer, data
 
 
 def _train(
