@@ -20,7 +20,7 @@ from querier.choices import Model
 from querier.commands.base import base_folder
 from querier.commands.callbacks import Counts, MetricsFile, callbacks, loggers
 from querier.commands.compose import job_overrides
-from querier.commands.doubts import say_doubts
+from querier.commands.doubts import say_doubts, say_idle
 from querier.commands.options import FitOptions
 from querier.commands.prepare import encoder, prepare_corpus, read_corpus
 from querier.commands.progress import Progress
@@ -63,6 +63,7 @@ class FitResult:
 
 def run(options: FitOptions) -> float | None:
     """Train; returns what a sweep optimises: the best value of `stopping.monitor`."""
+    say_idle(options, job_overrides() or [])
     result = run_fit(plain_config(options))
     if not result.steps and trains(options):
         log.warning("untrained: not one step was taken; raise trainer.max_epochs or trainer.max_steps")
