@@ -98,7 +98,7 @@ class QuerierModule(lightning.LightningModule):
                 f"{batch.rows.tolist()}; lower optim.lr or optim.decoder_lr, or look at these dialogues"
             )
         absent = torch.full_like(parts.total.detach(), math.nan)  # or the trainer would log a part's last value again
-        trained = [name for name, weight in self._weights().items() if weight]
+        trained = [name for name, weight in self._weights().items() if weight and name not in never_had(self.config)]
         values = {f"train/{name}": parts.parts.get(name, absent).detach() for name in trained}
         self.log_dict({"train/loss": parts.total.detach(), **values}, batch_size=len(batch))
         return parts.total
@@ -247,6 +247,17 @@ class QuerierModule(lightning.LightningModule):
             rendered = [request.rendered for request in chosen]
             tokens = self.decoder.prompt_tokens(rendered) if prompt_only else self.decoder.score_tokens(rendered)
             yield places, move(collate(chosen, tokens, self.config.towers.history), self.device)
+
+
+def never_had(config: Config) -> set[str]:
+    """Losses of the towers that no batch has under a configuration, whatever their weight."""
+    loss, conditioning = config.loss, config.conditioning
+    had = {
+        "general": config.towers.general,
+        "swap": loss.swap_fraction > 0,
+        "echo": conditioning.expects and loss.echo_fraction > 0,
+    }
+    return {name for name, has in had.items() if not has}
 
 
 def reply_mask(log_prob: Tensor, tokens: Tokens) -> Tensor:
