@@ -112,10 +112,10 @@ class QuerierModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/nll_per_token` and `val/nll_per_byte` over all rows of all processes."""
-        sums = torch.tensor(self._validation or [(0.0, 0, 0)], dtype=torch.float64, device=self.device).sum(0)
+        sums = torch.tensor(self._validation or [(0.0, 0, 0)], dtype=torch.float64).sum(0)
         self._validation.clear()
         if self.trainer.world_size > 1:
-            sums = sum_over_processes(sums)
+            sums = sum_over_processes(sums.to(self.device))  # Apple's devices have none, and there is one
         nll, tokens, size = sums.tolist()
         values = {"val/nll_per_token": nll / max(1.0, tokens), "val/nll_per_byte": nll / max(1.0, size)}
         self.log_dict(values, prog_bar=True)
@@ -175,7 +175,7 @@ class QuerierModule(lightning.LightningModule):
             with self.precision():
                 log_prob = self.decoder.log_prob(batch.tokens, self._condition(batch, 1.0))
             counts = reply_mask(log_prob, batch.tokens).sum(1).tolist()
-            values = log_prob.double().sum(1).tolist()
+            values = log_prob.cpu().double().sum(1).tolist()  # Apple's devices have no float64
             for place, value, count, size in zip(places, values, counts, self._bytes(batch.tokens), strict=True):
                 scored[place] = Scored(value, int(count), size)
         return [scored[place] for place in range(len(requests))]
