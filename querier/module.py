@@ -54,7 +54,7 @@ class QuerierModule(lightning.LightningModule):
         sums: dict[str, Sum] = {}
         if self.conditioner is not None:
             sums = self.conditioner.auxiliary_losses(batch, Outputs(log_prob, step.kept))
-        mask = reply_mask(log_prob, batch.tokens)
+        mask = reply_mask(batch.tokens)
         if batch.echo is not None:
             echo = torch.zeros_like(mask).index_fill(0, batch.echo.index, True)
             sums["echo"] = lm_loss(log_prob, mask & echo)
@@ -107,7 +107,7 @@ class QuerierModule(lightning.LightningModule):
         """Negative log-likelihood of the replies."""
         conditioning = None if self.conditioner is None else self.conditioner.condition(batch)
         log_prob = self.decoder.log_prob(batch.tokens, conditioning)
-        mask = reply_mask(log_prob, batch.tokens)
+        mask = reply_mask(batch.tokens)
         self._validation.append((-float(log_prob.sum()), int(mask.sum()), sum(self._bytes(batch.tokens))))
 
     def on_validation_epoch_end(self) -> None:
@@ -126,7 +126,11 @@ class QuerierModule(lightning.LightningModule):
         return [len(text.encode()) for text in self.decoder.tokens.texts(rows)]
 
     def configure_optimizers(self) -> Any:
-        """AdamW, a learning rate for each of towers, sentence encoder and decoder; no decay of vectors and scalars."""
+        """AdamW, a learning rate for each of towers, sentence encoder and decoder.
+
+        Weights of one axis or none are not decayed; all others are, and with them the temperature of each attention
+        head in the towers, which is kept as (heads, 1, 1).
+        """
         decay = self.config.optim.weight_decay
         groups = [group for weights, lr in self._learning_rates() for group in _groups(weights, lr, decay)]
         optimizer = torch.optim.AdamW(groups)
@@ -174,7 +178,7 @@ class QuerierModule(lightning.LightningModule):
         for places, batch in self._batches(requests, batch_size, prompt_only=False):
             with self.precision():
                 log_prob = self.decoder.log_prob(batch.tokens, self._condition(batch, 1.0))
-            counts = reply_mask(log_prob, batch.tokens).sum(1).tolist()
+            counts = reply_mask(batch.tokens).sum(1).tolist()
             values = log_prob.cpu().double().sum(1).tolist()  # Apple's devices have no float64
             for place, value, count, size in zip(places, values, counts, self._bytes(batch.tokens), strict=True):
                 scored[place] = Scored(value, int(count), size)
@@ -260,14 +264,14 @@ def never_had(config: Config) -> set[str]:
     return {name for name, has in had.items() if not has}
 
 
-def reply_mask(log_prob: Tensor, tokens: Tokens) -> Tensor:
-    """True where `log_prob` (B, L) holds a token of the reply."""
-    return (tokens.labels >= 0) & torch.ones_like(log_prob, dtype=torch.bool)
+def reply_mask(tokens: Tokens) -> Tensor:
+    """True at the tokens of the reply, (B, L), the places at which `Decoder.log_prob` says something."""
+    return tokens.labels >= 0
 
 
 def reply_mean(log_prob: Tensor, tokens: Tokens) -> Tensor:
     """Mean log-probability of the reply's tokens, (B, L) to (B,)."""
-    return mean_log_prob(log_prob, reply_mask(log_prob, tokens))
+    return mean_log_prob(log_prob, reply_mask(tokens))
 
 
 def _groups(weights: Sequence[nn.Parameter], lr: float, weight_decay: float) -> list[dict[str, Any]]:
