@@ -8,13 +8,14 @@ Checkpoints, loggers and callbacks are Lightning's; `querier fit` adds run folde
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch.cli import LightningCLI
 from torch import nn
 
 from querier.commands.base import base_folder
-from querier.commands.fit import build_requests
+from querier.commands.fit import build_requests, check_validation, of_a_sample
 from querier.commands.prepare import run_prepare
 from querier.config import (
     ClustersConfig,
@@ -91,7 +92,11 @@ class CommandLineModule(QuerierModule):
         """Prepare the data and build decoder and conditioner, once."""
         if self._data is not None:
             return
+        limit = self.trainer.limit_val_batches
+        self.config = replace(self.config, trainer=replace(self.config.trainer, limit_val_batches=limit))
+        self.trainer.limit_val_batches = of_a_sample(limit)
         prepared = run_prepare(self.config)
+        check_validation(prepared.corpus, self.config)
         self.decoder = build_decoder(self.config.decoder, base_folder(self.config, prepared.corpus))
         size = prepared.matrix.shape[1]
         self.conditioner = build_conditioner(self.config, self.decoder, len(prepared.clusters.centroids), size)

@@ -13,7 +13,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # what a run can be judged i
 
 @dataclass
 class TrainerConfig:
-    """Flags handed to `lightning.Trainer` as they are; meanings and defaults are Lightning's unless a comment differs.
+    """Flags handed to `lightning.Trainer`; meanings and defaults are Lightning's unless a comment differs.
 
     Loggers, callbacks, profilers and plugins are objects and have groups of their own.
     """
@@ -30,7 +30,7 @@ class TrainerConfig:
     min_steps: int | None = None
     max_time: str | None = None
     limit_train_batches: Any = None
-    limit_val_batches: Any = None
+    limit_val_batches: Any = None  # of a seeded sample, not the first
     limit_test_batches: Any = None
     limit_predict_batches: Any = None
     overfit_batches: Any = 0.0

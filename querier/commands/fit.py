@@ -12,6 +12,7 @@ import os
 import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -97,6 +98,7 @@ def run_fit(config: Config, progress: Progress | None = None, validate: bool = T
     seconds, begun = {}, time.monotonic()
     corpus = read_corpus(config)
     check_queriers(corpus, config)
+    check_validation(corpus, config)
     smoke = bool(config.trainer.fast_dev_run)
     place = Run(_scratch(config)) if smoke else place_run(config, corpus.digest)
     trainer = _trainer(config, place, len(corpus.rows_in(Split.VALIDATION)) > 0, progress)
@@ -153,6 +155,26 @@ def check_queriers(corpus: Corpus, config: Config) -> None:
         )
 
 
+def check_validation(corpus: Corpus, config: Config) -> None:
+    """Refuse a share of the validation that is less than a batch.
+
+    Raises:
+        InputError: With how many batches there are.
+    """
+    limit, size = config.trainer.limit_val_batches, config.evaluation.batch_size
+    batches = -(-len(corpus.rows_in(Split.VALIDATION)) // size)
+    if isinstance(limit, float) and limit > 0 and batches and int(limit * batches) < 1:
+        raise InputError(
+            f"trainer.limit_val_batches={limit} of {batches} batches (evaluation.batch_size={size}) is not one batch; "
+            "raise it, or give a number of batches: trainer.limit_val_batches=1"
+        )
+
+
+def of_a_sample(limit: Any) -> Any:
+    """The trainer's share of validation batches that are a sample of `limit` already: a share would be taken twice."""
+    return 1.0 if isinstance(limit, float) and 0 < limit <= 1 else limit
+
+
 def build_requests(prepared: Prepared, config: Config) -> Requests:
     """What models read of a prepared corpus."""
     return Requests(prepared, Histories(prepared.corpus), config, build_renderer(config, prepared))
@@ -165,6 +187,7 @@ def _trainer(config: Config, place: Run, validates: bool, progress: Progress) ->
         InputError: With what it says.
     """
     flags = {entry.name: getattr(config.trainer, entry.name) for entry in fields(config.trainer)}
+    flags["limit_val_batches"] = of_a_sample(flags["limit_val_batches"])
     flags["enable_progress_bar"] = False  # shown by our own callback, on a terminal and elsewhere
     flags["default_root_dir"] = flags["default_root_dir"] or str(place.folder)
     try:
