@@ -24,6 +24,7 @@ from querier.choices import (
     SwapForm,
     Train,
 )
+from querier.combinations import check_combinations
 from querier.data_config import DataConfig
 from querier.decoder_config import DecoderConfig
 from querier.errors import InputError, check_range
@@ -322,13 +323,15 @@ class Config:
 
     def __post_init__(self) -> None:
         check_range("seed", self.seed, 0)
-        if self.decoder.rows_at_once is not None and self.conditioning.model is Model.qar and self.qar.weight:
-            raise InputError("method qar reads its batch as a whole; set decoder.rows_at_once=null, or qar.weight=0")
-        if self.decoder.rows_at_once is not None and "fsdp" in self.trainer.strategy:
-            raise InputError(
-                "under trainer.strategy=fsdp all processes must run the decoder equally often; set "
-                "decoder.rows_at_once=null"
-            )
+        self.check()
+
+    def check(self) -> None:
+        """Refuse settings that do not go together.
+
+        Raises:
+            InputError: Naming both.
+        """
+        check_combinations(self)
 
 
 def to_plain(config: Any) -> Any:

@@ -8,13 +8,14 @@ Checkpoints, loggers and callbacks are Lightning's; `querier fit` adds run folde
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch.cli import LightningCLI
 from torch import nn
 
 from querier.commands.base import base_folder
-from querier.commands.fit import build_requests
+from querier.commands.fit import build_requests, check_validation, of_a_sample
 from querier.commands.prepare import run_prepare
 from querier.config import (
     ClustersConfig,
@@ -28,6 +29,7 @@ from querier.config import (
     OptimConfig,
     PromptConfig,
     TowersConfig,
+    to_plain,
 )
 from querier.data.datamodule import QuerierData
 from querier.data_config import DataConfig
@@ -82,13 +84,19 @@ class CommandLineModule(QuerierModule):
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         placeholder: Any = nn.Identity()
         super().__init__(Config(**given), placeholder, None)
+        self.hparams.clear()  # Lightning's command line reads from a checkpoint what this class takes, not a `Config`
+        self.save_hyperparameters({name: to_plain(value) for name, value in given.items()})
         self._data: QuerierData | None = None
 
     def setup(self, stage: str) -> None:
         """Prepare the data and build decoder and conditioner, once."""
         if self._data is not None:
             return
+        limit = self.trainer.limit_val_batches
+        self.config = replace(self.config, trainer=replace(self.config.trainer, limit_val_batches=limit))
+        self.trainer.limit_val_batches = of_a_sample(limit)
         prepared = run_prepare(self.config)
+        check_validation(prepared.corpus, self.config)
         self.decoder = build_decoder(self.config.decoder, base_folder(self.config, prepared.corpus))
         size = prepared.matrix.shape[1]
         self.conditioner = build_conditioner(self.config, self.decoder, len(prepared.clusters.centroids), size)

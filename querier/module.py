@@ -24,7 +24,7 @@ from querier.models.decoder import Decoder
 from querier.models.generation import Sampling
 from querier.types import Batch, Conditioning, LossParts, Scored, Tokens, move, take
 
-MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # of `trainer.precision`, as Lightning names them
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # of `trainer.precision`
 
 
 class QuerierModule(lightning.LightningModule):
@@ -42,6 +42,7 @@ class QuerierModule(lightning.LightningModule):
         self.decoder = decoder
         self.conditioner = conditioner
         self.save_hyperparameters({"config": to_plain(config)})
+        self.strict_loading = False  # checkpoints hold what is trained, not a frozen decoder
         self._validation: list[tuple[float, int, int]] = []
 
     # training
@@ -53,7 +54,7 @@ class QuerierModule(lightning.LightningModule):
         sums: dict[str, Sum] = {}
         if self.conditioner is not None:
             sums = self.conditioner.auxiliary_losses(batch, Outputs(log_prob, step.kept))
-        mask = reply_mask(log_prob, batch.tokens)
+        mask = reply_mask(batch.tokens)
         if batch.echo is not None:
             echo = torch.zeros_like(mask).index_fill(0, batch.echo.index, True)
             sums["echo"] = lm_loss(log_prob, mask & echo)
@@ -76,6 +77,10 @@ class QuerierModule(lightning.LightningModule):
         other = other if loss.push_away else other.detach()
         return swap_loss(reply_mean(log_prob[index], tokens), other, loss.swap_margin, loss.swap_form)
 
+    def on_fit_start(self) -> None:
+        """Put all of it into training mode: a decoder that was loaded is not, and the trainer leaves it as it is."""
+        self.train()
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by the step, so that a resumed run draws what an unbroken one draws."""
         torch.manual_seed(self.config.seed * 1_000_003 + self.trainer.fit_loop.total_batch_idx)
@@ -93,7 +98,7 @@ class QuerierModule(lightning.LightningModule):
                 f"{batch.rows.tolist()}; lower optim.lr or optim.decoder_lr, or look at these dialogues"
             )
         absent = torch.full_like(parts.total.detach(), math.nan)  # or the trainer would log a part's last value again
-        trained = [name for name, weight in self._weights().items() if weight]
+        trained = [name for name, weight in self._weights().items() if weight and name not in never_had(self.config)]
         values = {f"train/{name}": parts.parts.get(name, absent).detach() for name in trained}
         self.log_dict({"train/loss": parts.total.detach(), **values}, batch_size=len(batch))
         return parts.total
@@ -102,15 +107,15 @@ class QuerierModule(lightning.LightningModule):
         """Negative log-likelihood of the replies."""
         conditioning = None if self.conditioner is None else self.conditioner.condition(batch)
         log_prob = self.decoder.log_prob(batch.tokens, conditioning)
-        mask = reply_mask(log_prob, batch.tokens)
+        mask = reply_mask(batch.tokens)
         self._validation.append((-float(log_prob.sum()), int(mask.sum()), sum(self._bytes(batch.tokens))))
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/nll_per_token` and `val/nll_per_byte` over all rows of all processes."""
-        sums = torch.tensor(self._validation or [(0.0, 0, 0)], dtype=torch.float64, device=self.device).sum(0)
+        sums = torch.tensor(self._validation or [(0.0, 0, 0)], dtype=torch.float64).sum(0)
         self._validation.clear()
         if self.trainer.world_size > 1:
-            sums = sum_over_processes(sums)
+            sums = sum_over_processes(sums.to(self.device))  # Apple's devices have none, and there is one
         nll, tokens, size = sums.tolist()
         values = {"val/nll_per_token": nll / max(1.0, tokens), "val/nll_per_byte": nll / max(1.0, size)}
         self.log_dict(values, prog_bar=True)
@@ -121,7 +126,11 @@ class QuerierModule(lightning.LightningModule):
         return [len(text.encode()) for text in self.decoder.tokens.texts(rows)]
 
     def configure_optimizers(self) -> Any:
-        """AdamW, a learning rate for each of towers, sentence encoder and decoder; no decay of vectors and scalars."""
+        """AdamW, a learning rate for each of towers, sentence encoder and decoder.
+
+        Weights of one axis or none are not decayed; all others are, and with them the temperature of each attention
+        head in the towers, which is kept as (heads, 1, 1).
+        """
         decay = self.config.optim.weight_decay
         groups = [group for weights, lr in self._learning_rates() for group in _groups(weights, lr, decay)]
         optimizer = torch.optim.AdamW(groups)
@@ -157,7 +166,9 @@ class QuerierModule(lightning.LightningModule):
 
     def precision(self) -> AbstractContextManager[Any]:
         """Mixed precision where training had it: what is judged is what was trained, in the same arithmetic."""
-        dtype = MIXED.get(str(self.config.trainer.precision))
+        dtype = MIXED.get(self.config.trainer.precision)
+        if dtype is torch.float16 and self.device.type == "cpu":
+            dtype = torch.bfloat16  # as the trainer has it there
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     @torch.no_grad()
@@ -167,8 +178,8 @@ class QuerierModule(lightning.LightningModule):
         for places, batch in self._batches(requests, batch_size, prompt_only=False):
             with self.precision():
                 log_prob = self.decoder.log_prob(batch.tokens, self._condition(batch, 1.0))
-            counts = reply_mask(log_prob, batch.tokens).sum(1).tolist()
-            values = log_prob.double().sum(1).tolist()
+            counts = reply_mask(batch.tokens).sum(1).tolist()
+            values = log_prob.cpu().double().sum(1).tolist()  # Apple's devices have no float64
             for place, value, count, size in zip(places, values, counts, self._bytes(batch.tokens), strict=True):
                 scored[place] = Scored(value, int(count), size)
         return [scored[place] for place in range(len(requests))]
@@ -242,14 +253,25 @@ class QuerierModule(lightning.LightningModule):
             yield places, move(collate(chosen, tokens, self.config.towers.history), self.device)
 
 
-def reply_mask(log_prob: Tensor, tokens: Tokens) -> Tensor:
-    """True where `log_prob` (B, L) holds a token of the reply."""
-    return (tokens.labels >= 0) & torch.ones_like(log_prob, dtype=torch.bool)
+def never_had(config: Config) -> set[str]:
+    """Losses of the towers that no batch has under a configuration, whatever their weight."""
+    loss, conditioning = config.loss, config.conditioning
+    had = {
+        "general": config.towers.general,
+        "swap": loss.swap_fraction > 0,
+        "echo": conditioning.expects and loss.echo_fraction > 0,
+    }
+    return {name for name, has in had.items() if not has}
+
+
+def reply_mask(tokens: Tokens) -> Tensor:
+    """True at the tokens of the reply, (B, L), the places at which `Decoder.log_prob` says something."""
+    return tokens.labels >= 0
 
 
 def reply_mean(log_prob: Tensor, tokens: Tokens) -> Tensor:
     """Mean log-probability of the reply's tokens, (B, L) to (B,)."""
-    return mean_log_prob(log_prob, reply_mask(log_prob, tokens))
+    return mean_log_prob(log_prob, reply_mask(tokens))
 
 
 def _groups(weights: Sequence[nn.Parameter], lr: float, weight_decay: float) -> list[dict[str, Any]]:

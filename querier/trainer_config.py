@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from querier.errors import InputError
+
+ALIASES = {"bf16": "bf16-mixed", "16": "16-mixed", "32": "32-true"}  # what Lightning takes these for
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # what a run can be judged in as it was trained
+
 
 @dataclass
 class TrainerConfig:
-    """Flags handed to `lightning.Trainer` as they are; meanings and defaults are Lightning's unless a comment differs.
+    """Flags handed to `lightning.Trainer`; meanings and defaults are Lightning's unless a comment differs.
 
     Loggers, callbacks, profilers and plugins are objects and have groups of their own.
     """
@@ -25,7 +30,7 @@ class TrainerConfig:
     min_steps: int | None = None
     max_time: str | None = None
     limit_train_batches: Any = None
-    limit_val_batches: Any = None
+    limit_val_batches: Any = None  # of a seeded sample, not the first
     limit_test_batches: Any = None
     limit_predict_batches: Any = None
     overfit_batches: Any = 0.0
@@ -49,3 +54,19 @@ class TrainerConfig:
     default_root_dir: str | None = None
     model_registry: str | None = None
     enable_autolog_hparams: bool = True
+
+    def __post_init__(self) -> None:
+        if self.barebones:
+            raise InputError(
+                "trainer.barebones=true leaves out checkpoints and logging, which a run is made of; leave it false "
+                "(`querier bench` measures steps)"
+            )
+        if self.precision is not None:
+            given = str(self.precision)
+            self.precision = ALIASES.get(given, given)
+            if self.precision not in PRECISIONS:
+                raise InputError(
+                    f"trainer.precision must be {', '.join(PRECISIONS)} or null, got {given}: a run would be judged in "
+                    "another arithmetic than it was trained in; to save time take bf16-mixed, to save memory "
+                    "decoder.dtype=bfloat16"
+                )

@@ -76,6 +76,7 @@ def shortened(config: DecoderConfig) -> DecoderConfig:
     return replace(config, max_length=min(config.max_length, LONGEST))
 
 
+@torch.random.fork_rng()
 def train_base(
     config: DecoderConfig, corpus: Corpus, progress: Progress | None = None
 ) -> tuple[Decoder, dict[str, float]]:
@@ -99,6 +100,7 @@ def train_base(
     whole = replace(shortened(config), train=Train.full, rows_at_once=None)  # whatever a method does later
     decoder = new_small_decoder(whole, train_tokenizer(texts, config.vocabulary), SEED)
     base = config.base
+    torch.manual_seed(SEED)  # of dropout
     per_epoch = math.ceil(len(train) / base.batch_size)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=base.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, base.epochs * per_epoch))

@@ -228,7 +228,8 @@ def write_results(
     folder: Path, found: Comparison, options: CompareOptions, runs: dict[str, list[Run]], data: set[str]
 ) -> None:
     """The table as JSON: numbers and names of methods, no text of anybody and no path."""
-    plain = {key: value for key, value in to_plain(plain_config(options)).items() if key not in APART}
+    shared = {entry.name for entry in fields(Config)} - set(APART)
+    plain = {key: value for key, value in to_plain(options).items() if key in shared}
     plain["data"] = {key: value for key, value in plain["data"].items() if key not in ("path", "items")}
     write_json(
         folder / "results.json",

@@ -12,6 +12,7 @@ import os
 import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -20,6 +21,7 @@ from querier.choices import Model
 from querier.commands.base import base_folder
 from querier.commands.callbacks import Counts, MetricsFile, callbacks, loggers
 from querier.commands.compose import job_overrides
+from querier.commands.doubts import say_doubts, say_idle
 from querier.commands.options import FitOptions
 from querier.commands.prepare import encoder, prepare_corpus, read_corpus
 from querier.commands.progress import Progress
@@ -62,6 +64,7 @@ class FitResult:
 
 def run(options: FitOptions) -> float | None:
     """Train; returns what a sweep optimises: the best value of `stopping.monitor`."""
+    say_idle(options, job_overrides() or [])
     result = run_fit(plain_config(options))
     if not result.steps and trains(options):
         log.warning("untrained: not one step was taken; raise trainer.max_epochs or trainer.max_steps")
@@ -91,11 +94,14 @@ def run_fit(config: Config, progress: Progress | None = None, validate: bool = T
     if progress is None:
         with Progress(config.trainer.enable_progress_bar is not False) as shown:
             return run_fit(config, shown, validate)
+    say_doubts(config)
     seconds, begun = {}, time.monotonic()
     corpus = read_corpus(config)
     check_queriers(corpus, config)
+    check_validation(corpus, config)
     smoke = bool(config.trainer.fast_dev_run)
     place = Run(_scratch(config)) if smoke else place_run(config, corpus.digest)
+    trainer = _trainer(config, place, len(corpus.rows_in(Split.VALIDATION)) > 0, progress)
     encode = encoder(config)
     prepared = prepare_corpus(corpus, encode, config, progress)
     seconds["prepare"] = time.monotonic() - begun
@@ -109,7 +115,8 @@ def run_fit(config: Config, progress: Progress | None = None, validate: bool = T
     if conditioner is not None:
         fit_conditioner(conditioner, prepared)
     module = QuerierModule(config, decoder, conditioner)
-    trainer, data = _trainer(module, prepared, config, place, progress)
+    requests = build_requests(prepared, config)
+    data = QuerierData(requests, config, decoder.score_tokens, conditioner is not None)
     if not smoke:  # an older run is replaced only now that all that may refuse has been built
         open_run(_ranked(config), corpus.digest)
         trainer.loggers = loggers(config, place)
@@ -148,22 +155,43 @@ def check_queriers(corpus: Corpus, config: Config) -> None:
         )
 
 
+def check_validation(corpus: Corpus, config: Config) -> None:
+    """Refuse a share of the validation that is less than a batch.
+
+    Raises:
+        InputError: With how many batches there are.
+    """
+    limit, size = config.trainer.limit_val_batches, config.evaluation.batch_size
+    batches = -(-len(corpus.rows_in(Split.VALIDATION)) // size)
+    if isinstance(limit, float) and limit > 0 and batches and int(limit * batches) < 1:
+        raise InputError(
+            f"trainer.limit_val_batches={limit} of {batches} batches (evaluation.batch_size={size}) is not one batch; "
+            "raise it, or give a number of batches: trainer.limit_val_batches=1"
+        )
+
+
+def of_a_sample(limit: Any) -> Any:
+    """The trainer's share of validation batches that are a sample of `limit` already: a share would be taken twice."""
+    return 1.0 if isinstance(limit, float) and 0 < limit <= 1 else limit
+
+
 def build_requests(prepared: Prepared, config: Config) -> Requests:
     """What models read of a prepared corpus."""
     return Requests(prepared, Histories(prepared.corpus), config, build_renderer(config, prepared))
 
 
-def _trainer(
-    module: QuerierModule, prepared: Prepared, config: Config, place: Run, progress: Progress
-) -> tuple[lightning.Trainer, QuerierData]:
-    parts = module.conditioner is not None
-    data = QuerierData(build_requests(prepared, config), config, module.decoder.score_tokens, parts)
-    validates = len(prepared.corpus.rows_in(Split.VALIDATION)) > 0
+def _trainer(config: Config, place: Run, validates: bool, progress: Progress) -> lightning.Trainer:
+    """The trainer, made before anything is prepared: it refuses flags that it cannot follow.
+
+    Raises:
+        InputError: With what it says.
+    """
     flags = {entry.name: getattr(config.trainer, entry.name) for entry in fields(config.trainer)}
+    flags["limit_val_batches"] = of_a_sample(flags["limit_val_batches"])
     flags["enable_progress_bar"] = False  # shown by our own callback, on a terminal and elsewhere
     flags["default_root_dir"] = flags["default_root_dir"] or str(place.folder)
     try:
-        trainer = lightning.Trainer(
+        return lightning.Trainer(
             **flags,
             callbacks=callbacks(config, place, validates, progress),
             logger=False,  # set when the run is opened
@@ -171,7 +199,6 @@ def _trainer(
         )
     except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError, TypeError) as error:
         raise InputError(f"trainer: {error}") from error
-    return trainer, data
 
 
 def _train(
@@ -182,8 +209,6 @@ def _train(
     Raises:
         InputError: The checkpoint is of a model that is made otherwise now.
     """
-    module.train()  # a decoder that was loaded is in evaluation mode, and Lightning leaves it there
-    module.strict_loading = False  # checkpoints hold what is trained, not a frozen decoder
     last, step = place.last if place.last.is_file() else None, 0
     if last is not None:
         step = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])

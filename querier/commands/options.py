@@ -92,6 +92,9 @@ class CompareOptions(TestedOptions, RunOptions):
         if self.baseline and self.baseline not in self.methods:
             raise InputError(f"baseline={self.baseline} is not among the methods {', '.join(self.methods)}")
 
+    def check(self) -> None:
+        """Nothing: each row has a method of its own beside these settings, and is checked with it."""
+
 
 @dataclass
 class BenchOptions(Config):

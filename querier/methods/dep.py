@@ -34,12 +34,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from querier.choices import Kind, Retrieval, Source
 from querier.config import Config
 from querier.distributed import gather_rows
-from querier.errors import InputError
 from querier.losses import Sum
-from querier.models.conditioner import Conditioner, Outputs, Step, check_kind
+from querier.models.conditioner import Conditioner, Outputs, Step
 from querier.models.conditioning import scaled
 from querier.models.geometry import Geometry
 from querier.types import Batch, ComparedItems, Conditioning, Items
@@ -59,14 +57,10 @@ class DifferencePrompt(Conditioner):
         size: E.
         geometry: Sizes of the decoder.
         embedding_rms: RMS of the decoder's input embeddings.
-
-    Raises:
-        InputError: The conditioning is no soft prompt, or the prompt does not show what the vectors stand beside.
     """
 
     def __init__(self, config: Config, size: int, geometry: Geometry, embedding_rms: float) -> None:
         super().__init__()
-        _check(config)
         loss, width = config.loss, geometry.width
         self.weights = {"rebuilt": loss.autoencoder, "sparse": loss.autoencoder * loss.sparsity}
         self.faithful = config.conditioning.faithful
@@ -259,21 +253,6 @@ def _in_order(outputs: Tensor, difference: Tensor, has: Tensor, slots: int) -> t
     stands = place < 2 * count
     found = torch.where(stands[..., None], whole.gather(1, source[..., None].expand(-1, -1, size)), 0.0)
     return found.view(rows, 2, slots, size).transpose(1, 2), stands.view(rows, 2, slots).transpose(1, 2)
-
-
-def _check(config: Config) -> None:
-    prompt = config.prompt
-    check_kind(config.conditioning, Kind.soft_prompt, "gives input embeddings")
-    if prompt.source is not Source.own:
-        raise InputError(
-            "conditioning.model=dep puts its vectors beside items of the own history, got "
-            f"prompt.source={prompt.source}; use prompt.source=own"
-        )
-    if config.conditioning.faithful and prompt.by is not Retrieval.recency:
-        raise InputError(
-            f"method dep as published shows the newest items, got prompt.by={prompt.by}; use prompt.by=recency or "
-            "conditioning.faithful=false"
-        )
 
 
 def _two_layers(size: int, width: int) -> nn.Sequential:

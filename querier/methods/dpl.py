@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from querier.choices import Distil, Profile
+from querier.choices import Distil
 from querier.config import PromptConfig
 from querier.data.compared import users_of
 from querier.data.history import check_no_leak
@@ -78,20 +78,6 @@ def difference_profiles(config: PromptConfig, prepared: Prepared, llm: Completes
         return Mended(situations, lambda items: told(ask_differences(llm, [shown(items)])[0]), ITEMS)
     counting = Counting(situations)
     return Mended(situations, lambda items: told(counting(items)))
-
-
-def check_faithful(config: PromptConfig) -> None:
-    """Refuse `prompt.faithful` where nothing is as published.
-
-    Raises:
-        InputError: Saying what it needs.
-    """
-    as_published = config.profile is Profile.differences and config.distil is Distil.llm and not config.profiles
-    if config.faithful and not as_published:
-        raise InputError(
-            "prompt.faithful=true is method=dpl as published, whose descriptions an LLM writes: it needs "
-            "prompt.profile=differences, prompt.distil=llm with llm.base_url=... llm.model=..., and no prompt.profiles"
-        )
 
 
 class Situations:

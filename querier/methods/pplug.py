@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from querier.choices import Kind, Train
+from querier.choices import Train
 from querier.config import Config
-from querier.models.conditioner import Conditioner, check_kind
+from querier.models.conditioner import Conditioner
 from querier.models.conditioning import scaled
 from querier.models.geometry import Geometry
 from querier.models.query_encoder import QueryEncoder
@@ -43,14 +43,10 @@ class PersonaPlug(Conditioner):
         size: E.
         geometry: Sizes of the decoder.
         embedding_rms: RMS of the decoder's input embeddings.
-
-    Raises:
-        InputError: Where the conditioning is no soft prompt.
     """
 
     def __init__(self, config: Config, size: int, geometry: Geometry, embedding_rms: float) -> None:
         super().__init__()
-        check_kind(config.conditioning, Kind.soft_prompt, "is a soft prompt")
         self.faithful = config.conditioning.faithful
         self.scales = not self.faithful
         self.places = 2

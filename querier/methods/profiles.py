@@ -22,7 +22,7 @@ from querier.data.records import Corpus
 from querier.data.requests import Exchange, Reading
 from querier.errors import InputError, Unanswered
 from querier.llm import Completes
-from querier.methods.dpl import Describe, check_faithful, difference_profiles
+from querier.methods.dpl import Describe, difference_profiles
 from querier.methods.manners import Others, sentence
 from querier.methods.remembered import Remembered
 from querier.methods.retrieval import shared_pool
@@ -55,7 +55,6 @@ def profiler(config: PromptConfig, prepared: Prepared | None, llm: Completes | N
     Raises:
         InputError: A file that cannot be used, no pool to compare with, or no LLM.
     """
-    check_faithful(config)
     if config.profile is Profile.none:
         return None
     of_querier = config.profile is not Profile.responder

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from querier.choices import Contrast, Profile, Train
+from querier.choices import Profile
 from querier.config import Config, PromptConfig
 from querier.data.preparation import Prepared
 from querier.data.requests import Reading, Render
-from querier.errors import InputError
 from querier.llm import Completes, Llm
 from querier.methods.profiles import profiler
 from querier.methods.retrieval import Item, retriever
@@ -25,17 +24,10 @@ def build_renderer(config: Config, prepared: Prepared | None, llm: Completes | N
     """The prompt of a run, with the text LLM that its configuration names where one is needed and none is given.
 
     Raises:
-        InputError: The prompt needs a pool, contrast users, a file or a text LLM that is not there.
+        InputError: The prompt needs a pool, a file or a text LLM that is not there.
     """
-    prompt = config.prompt
-    if prompt.profile is Profile.differences and config.contrast.source is Contrast.none and not prompt.profiles:
-        raise InputError(
-            "prompt.profile=differences holds queriers against contrast users, and contrast.source=none chooses none; "
-            "use contrast.source=contrast_users or random"
-        )
-    if prompt.faithful and config.decoder.train is not Train.frozen:
-        raise InputError(f"prompt.faithful=true trains nothing, got decoder.train={config.decoder.train}; use frozen")
-    return renderer(prompt, prepared, Llm(config.llm) if prompt.asks_llm and llm is None else llm)
+    asked = Llm(config.llm) if config.prompt.asks_llm and llm is None else llm
+    return renderer(config.prompt, prepared, asked)
 
 
 def renderer(config: PromptConfig, prepared: Prepared | None = None, llm: Completes | None = None) -> Render:

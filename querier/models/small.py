@@ -9,13 +9,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from querier.combinations import HEAD_SIZE
 from querier.decoder_config import DecoderConfig
-from querier.errors import InputError
 from querier.models.decoder import Decoder
 
 START, END, PAD = "<s>", "</s>", "<pad>"
 ROLES = ("<system>", "<user>", "<assistant>")
-HEAD_SIZE = 32
 POSITIONS = 2048
 TEMPLATE = (
     "{{ '<s>' }}{% for message in messages %}{{ '<' + message['role'] + '>' + message['content'] + '</s>' }}"
@@ -56,15 +55,11 @@ def new_small_decoder(config: DecoderConfig, tokenizer: Any, seed: int) -> Decod
     """A Llama of `config.layers` × `config.width` with random weights, all of them trainable.
 
     Args:
-        config: Sizes, dropout and dtype; `train` is that of the decoder that is returned, hence `full` for a base.
+        config: Sizes (the width a multiple of `HEAD_SIZE`), dropout and dtype; `train` is that of the decoder that is
+            returned, hence `full` for a base.
         tokenizer: From `train_tokenizer`.
         seed: Of the weights; the global random state stays as it was.
-
-    Raises:
-        InputError: Where the width is no multiple of the size of a head.
     """
-    if config.width % HEAD_SIZE or config.width < HEAD_SIZE:
-        raise InputError(f"decoder.width must be a multiple of {HEAD_SIZE}, got {config.width}")
     shape = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=config.width,

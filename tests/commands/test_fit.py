@@ -78,6 +78,23 @@ def test_a_run_that_starts_anew_writes_its_metrics_once(work: Path) -> None:
     assert (run / "metrics.csv").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("trainer.accelerator=foo", "trainer: "),
+        ("trainer.strategy=foo", "trainer: "),
+        ("encoder.max_length=1024", "set encoder.max_length=512 or less"),
+    ],
+)
+def test_what_the_trainer_or_the_encoder_cannot_do_is_refused_before_anything_is_prepared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    write_log(tmp_path / "log.jsonl", queriers=2, each=20)
+    assert main(["fit", *settings(tmp_path), word]) == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
 def test_losses_that_compare_queriers_need_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_log(tmp_path / "log.jsonl", queriers=1, each=20)
     assert main(["fit", *settings(tmp_path)]) == 2

@@ -23,6 +23,14 @@ CONF = Path(__file__).parents[2] / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in ("hydra", "local"))
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name in GROUPS]
 METHODS = [path.stem for path in sorted(CONF.glob("method/*.yaml"))]
+REFUSED = {
+    ("recency", "few_shot"): "with prompt.source=pool use bm25 or dense",
+    ("no_contrast_users", "dpl"): "contrast.source=none chooses none",
+    ("prefix", "pplug"): "use conditioning=soft_prompt",
+    ("prefix", "dep"): "use conditioning=soft_prompt",
+    ("prefix", "qar"): "use conditioning=none",
+    ("soft_prompt", "qar"): "use conditioning=none",
+}
 PATHS = {"pretrained": ["decoder.path=somewhere"]}
 
 
@@ -78,8 +86,8 @@ def test_groups_are_fields_of_the_configuration() -> None:
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("experiment", "ablation")])
 def test_experiments_and_ablations_compose_with_each_method(group: str, choice: str) -> None:
     for method in METHODS:
-        if (choice, method) == ("recency", "few_shot"):
-            with pytest.raises(InputError, match="with prompt.source=pool use bm25 or dense"):
+        if (choice, method) in REFUSED:
+            with pytest.raises(InputError, match=REFUSED[choice, method]):
                 compose("fit", [f"{group}={choice}", f"method={method}"])
         else:
             assert compose("fit", [f"{group}={choice}", f"method={method}"]).method == method

@@ -20,6 +20,12 @@ REJECTED = [
     ("+decoder.foo=2", "no setting `decoder.foo`"),
     ("metod=ft", "did you mean `method`"),
     ("decoder.layers=two", "decoder.layers must be a whole number, got 'two'"),
+    ("trainer.precision=foo", "trainer.precision must be 32-true, bf16-mixed, 16-mixed or null, got foo"),
+    (
+        "trainer.precision=bf16-true",
+        "judged in another arithmetic than it was trained in; to save time take bf16-mixed",
+    ),
+    ("trainer.precision=64", "got 64: a run would be judged in another arithmetic"),
     ("optim.lr=fast", "optim.lr must be a number, got 'fast'"),
     ("data.responders=Paul", "data.responders must be a list, e.g. 'data.responders=[a,b]'"),
     ("loss=2", "a group takes the name of one of its files"),

@@ -19,6 +19,7 @@ FORBIDDEN_NAMES = {"utils", "common", "helpers", "misc"}
 LEVELS = {
     "types": 0,
     "config": 0,
+    "combinations": 0,
     "data_config": 0,
     "decoder_config": 0,
     "trainer_config": 0,

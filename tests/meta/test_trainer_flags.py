@@ -6,8 +6,12 @@ import inspect
 from dataclasses import fields
 
 import lightning
+import pytest
+import torch
 
-from querier.trainer_config import TrainerConfig
+from querier.config import Config
+from querier.module import QuerierModule
+from querier.trainer_config import ALIASES, PRECISIONS, TrainerConfig
 
 OBJECTS = {"self", "logger", "callbacks", "profiler", "plugins", "enable_checkpointing"}  # made from groups, or objects
 
@@ -24,3 +28,16 @@ def test_defaults_are_the_trainers_but_for_those_with_a_comment() -> None:
         line = next(text for text in source.splitlines() if text.strip().startswith(f"{entry.name}:"))
         if "# Lightning" not in line:
             assert entry.default == parameters[entry.name].default, entry.name
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's, about other names and about float16 on CPUs
+@pytest.mark.parametrize("given", [*ALIASES, 16, 32, *PRECISIONS, None])
+def test_scores_are_taken_in_what_the_trainer_takes_a_precision_for(given: str | int | None) -> None:
+    trainer = lightning.Trainer(precision=given, accelerator="cpu", logger=False, enable_checkpointing=False)
+    module = QuerierModule(Config(trainer=TrainerConfig(precision=given)), torch.nn.Identity(), None)
+    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    with trainer.precision_plugin.forward_context():
+        wanted = layer(x)
+    with module.precision():
+        found = layer(x)
+    assert found.dtype == wanted.dtype

@@ -294,9 +294,10 @@ def test_swapped_queriers_are_answered_differently(prepared: Prepared) -> None:
     assert abs(own.log_prob - swapped.log_prob) > 1e-4
 
 
-def test_a_run_is_judged_in_the_precision_that_it_was_trained_in(prepared: Prepared) -> None:
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16"])
+def test_a_run_is_judged_in_the_precision_that_it_was_trained_in(prepared: Prepared, precision: str) -> None:
     """Under mixed precision scores, replies and vectors come from the same arithmetic as a training step's."""
-    config = config_of(trainer={"precision": "bf16-mixed"})
+    config = config_of(trainer={"precision": precision})
     module, requests = small_module(prepared, config).eval(), matched(prepared, config)
     seen: set[torch.dtype] = set()
     layer = module.decoder.layers[0].mlp.down_proj

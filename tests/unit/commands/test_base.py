@@ -51,6 +51,16 @@ def test_the_same_data_give_the_same_bits_whoever_asks() -> None:
         assert torch.equal(one, third)
 
 
+def test_dropout_draws_the_same_whatever_was_drawn_before() -> None:
+    made = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        made.append(base.train_base(config(Path(), dropout=0.3).decoder, corpus())[0])
+        assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(*each) for each in zip(*(one.parameters() for one in made), strict=True))
+
+
 def test_it_is_trained_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = base.base_folder(config(tmp_path), corpus())
     monkeypatch.setattr(base, "train_base", lambda *_: pytest.fail("trained again"))

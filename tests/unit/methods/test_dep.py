@@ -18,7 +18,6 @@ from querier.config import Config, from_plain
 from querier.data.collate import TrainingBatches, collate
 from querier.data.preparation import Prepared
 from querier.data.requests import Request
-from querier.errors import InputError
 from querier.methods.dep import DifferencePrompt
 from querier.models.conditioner import Outputs
 from querier.module import QuerierModule
@@ -197,21 +196,6 @@ def test_at_strength_zero_the_vectors_say_nothing_of_the_querier() -> None:
     model, one, other = made(False), history_of([[FULL]], seed=1), history_of([[FULL]], seed=2)
     assert torch.equal(marked(model, one, 0.0), marked(model, other, 0.0))
     assert not torch.equal(marked(model, one), marked(model, other))
-
-
-@pytest.mark.parametrize(
-    ("faithful", "prompt", "conditioning", "said"),
-    [
-        (False, {}, {"kind": "prefix"}, "input embeddings, got conditioning.kind=prefix"),
-        (False, {"source": "none"}, {}, "got prompt.source=none"),
-        (True, {"by": "bm25"}, {}, "shows the newest items, got prompt.by=bm25"),
-    ],
-)
-def test_what_does_not_fit_is_refused(
-    faithful: bool, prompt: dict[str, Any], conditioning: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(InputError, match=said):
-        made(faithful, prompt, **conditioning)
 
 
 def test_a_history_without_contrast_users_is_an_error() -> None:

@@ -20,7 +20,7 @@ import pytest
 from llm_server import Behaviour, cut, fails, late, raw, says, serving
 from planted import WordEncoder, prepared_corpus, requests_of, small_config
 
-from querier.choices import Distil, Profile
+from querier.choices import Distil, Profile, Train
 from querier.config import Config, PromptConfig
 from querier.data.preparation import Prepared
 from querier.data.requests import Exchange, Reading, Request, Requests, outside_request
@@ -29,7 +29,7 @@ from querier.evaluation.scoring import Scorer
 from querier.llm import Answer, Llm
 from querier.llm_config import LlmConfig
 from querier.methods.dpl import ITEMS, Situations, ask_differences, read_differences
-from querier.methods.prompts import build_renderer, renderer
+from querier.methods.prompts import renderer
 from querier.types import Dialogue, Scored, Split, Turn
 
 WAYS = (
@@ -232,7 +232,7 @@ def by_llm(faithful: bool) -> PromptConfig:
 
 
 def with_llm(prepared: Prepared, config: Config, llm: Any, faithful: bool) -> Requests:
-    settings = replace(config, prompt=by_llm(faithful))
+    settings = replace(config, prompt=by_llm(faithful), decoder=replace(config.decoder, train=Train.frozen))
     requests = requests_of(prepared, config)
     return Requests(prepared, requests.histories, settings, renderer(settings.prompt, prepared, llm))
 
@@ -486,24 +486,8 @@ def test_a_killed_run_asks_for_nothing_twice(tmp_path: Path) -> None:
 # settings
 
 
-def test_settings_that_do_not_go_together_are_refused(prepared: Prepared, config: Config, tmp_path: Path) -> None:
-    for prompt in (
-        PromptConfig(faithful=True),
-        PromptConfig(profile=Profile.differences, faithful=True),
-        PromptConfig(profile=Profile.querier, distil=Distil.llm, faithful=True),
-        replace(by_llm(True), profiles=str(tmp_path / "some.json")),
-    ):
-        with pytest.raises(InputError, match=r"prompt\.faithful=true is method=dpl as published"):
-            renderer(prompt, prepared, Told())
+def test_what_it_reads_must_be_there(prepared: Prepared, config: Config) -> None:
     with pytest.raises(InputError, match=r"prompt\.distil=llm needs a text LLM"):
         renderer(by_llm(False), prepared)
     with pytest.raises(InputError, match=r"prompt\.profile=differences reads the training pool"):
         renderer(config.prompt, None)
-    with pytest.raises(InputError, match=r"data\.pool=none forbids"):
-        renderer(config.prompt, replace(prepared, shared=False))
-    nobody = small_config(tmp_path, contrast={"source": "none"}, prompt={"profile": "differences"})
-    with pytest.raises(InputError, match=r"contrast\.source=none chooses none"):
-        build_renderer(nobody, prepared)
-    trained = replace(small_config(tmp_path), prompt=by_llm(True))
-    with pytest.raises(InputError, match=r"prompt\.faithful=true trains nothing, got decoder\.train=full"):
-        build_renderer(trained, prepared, Told())

@@ -17,7 +17,6 @@ from torch import Tensor
 from querier.config import Config, from_plain
 from querier.data.collate import TrainingBatches, collate
 from querier.data.preparation import Prepared
-from querier.errors import InputError
 from querier.methods.pplug import INSTRUCTION, PERSONAL, PersonaPlug
 from querier.module import QuerierModule
 from querier.types import STYLE, Batch, Items, Tokens
@@ -116,11 +115,6 @@ def test_without_history_the_published_one_has_no_number_and_the_mended_one_a_le
     attention = model.condition(batch).explain["attention"]
     assert torch.allclose(attention.sum(-1), torch.ones(2, 1))
     assert attention[1, 0, 0] == 1
-
-
-def test_other_conditionings_are_refused() -> None:
-    with pytest.raises(InputError, match="pplug is a soft prompt, got conditioning.kind=prefix"):
-        made(False, kind="prefix")
 
 
 @torch.no_grad()

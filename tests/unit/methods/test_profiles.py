@@ -191,10 +191,8 @@ def test_without_an_llm_or_an_answer_nothing_is_made_up(prepared: Prepared) -> N
     assert not isinstance(found.value, Unanswered)
 
 
-def test_counting_needs_a_pool_that_is_shared(prepared: Prepared) -> None:
+def test_counting_needs_a_pool() -> None:
     config = PromptConfig(profile=Profile.querier)
     with pytest.raises(InputError, match=r"prompt\.profile=querier reads the training pool"):
         profiler(config, None)
-    with pytest.raises(InputError, match=r"data\.pool=none forbids"):
-        profiler(config, replace(prepared, shared=False))
     assert profiler(PromptConfig(), None) is None

@@ -374,11 +374,6 @@ def test_the_name_in_the_prompt_reaches_the_reply_through_the_tower(prepared: Pr
     assert scored.tolist() == pytest.approx(bare, abs=1e-4)
 
 
-def test_a_conditioning_beside_the_tower_is_refused() -> None:
-    with pytest.raises(InputError, match="inside the decoder, got conditioning.kind=prefix; use conditioning=none"):
-        made(False, conditioning={"model": "qar", "kind": "prefix"})
-
-
 def test_a_batch_in_parts_is_refused() -> None:
     parts = {"decoder": {"rows_at_once": 4}}
     with pytest.raises(InputError, match=r"qar reads its batch as a whole; set decoder\.rows_at_once=null"):

@@ -245,12 +245,10 @@ def test_somebody_from_outside_reads_the_whole_pool(prepared: Prepared) -> None:
     assert PoolWords(prepared).scores("nothing known").sum() == 0
 
 
-def test_a_pool_that_is_not_there_or_not_shared_is_refused(prepared: Prepared) -> None:
+def test_a_pool_that_is_not_there_is_refused() -> None:
     config = PromptConfig(source=Source.pool, by=Retrieval.dense)
     with pytest.raises(InputError, match=r"prompt\.source=pool.*Responder\.load"):
         renderer(config)
-    with pytest.raises(InputError, match=r"prompt\.source=pool.*data\.pool=shared"):
-        renderer(config, replace(prepared, shared=False))
     assert retriever(PromptConfig(), None) is None
 
 

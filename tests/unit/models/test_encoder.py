@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from querier.config import EncoderConfig
 from querier.errors import InputError
@@ -87,3 +91,23 @@ def test_pooling_that_is_not_supported_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
     with pytest.raises(InputError, match="pooling_mode_max_tokens"):
         SentenceEncoder(EncoderConfig(name=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("kind", "positions"), [("bert", 16), ("roberta", 18), ("mpnet", 18)])
+def test_texts_longer_than_the_model_reads_are_refused(tmp_path: Path, kind: str, positions: int) -> None:
+    sizes = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8}
+    shape = AutoConfig.for_model(kind, vocab_size=30, max_position_embeddings=positions, pad_token_id=1, **sizes)
+    AutoModel.from_config(shape).save_pretrained(tmp_path)
+    words = {"<pad>": 1, "[UNK]": 0, "a": 2}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(tmp_path)
+    most = SentenceEncoder(EncoderConfig(name=str(tmp_path), max_length=16))
+    assert most(["a " * 40]).shape == (1, 8)
+    with pytest.raises(InputError, match=r"encoder\.max_length=17 is more than .* which is 16 tokens; set"):
+        SentenceEncoder(EncoderConfig(name=str(tmp_path), max_length=17))
+
+
+def test_packaged_weights_read_512_tokens() -> None:
+    with pytest.raises(InputError, match=r"encoder\.max_length=1024 is more than encoder\.name=minilm can read"):
+        SentenceEncoder(EncoderConfig(max_length=1024))
