@@ -185,6 +185,7 @@ class Requests:
         self.corpus = prepared.corpus
         self.histories = histories
         self.config = config
+        self.own = config.data.history is not History.permuted  # the querier's own history is read
         self.render = render
         self.limit = config.towers.history
         self.contrast = ItemContrast(prepared, config) if compares(config) else None
@@ -198,7 +199,7 @@ class Requests:
         Under `data.history=permuted` it is another querier's, drawn anew for every dialogue and epoch.
         """
         permuted = None
-        if self.config.data.history is History.permuted:
+        if not self.own:
             permuted = np.random.default_rng([self.config.seed, epoch, PERMUTE, row])
         return self.histories.of(row, self.limit, permuted=permuted)
 
@@ -207,11 +208,6 @@ class Requests:
         history = self.history_rows(row, epoch)
         check_no_leak(self.corpus, row, history, own=self.own)
         return self.of(row, history)
-
-    @property
-    def own(self) -> bool:
-        """Whether a dialogue's history is its own querier's: not so in the permuted control."""
-        return self.config.data.history is not History.permuted
 
     def each(self, wanted: Sequence[Wanted]) -> list[Request | Unanswered]:
         """The requests of many dialogues as `of` builds them, or why there is none.
