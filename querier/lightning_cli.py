@@ -8,6 +8,7 @@ Checkpoints, loggers and callbacks are Lightning's; `querier fit` adds run folde
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,7 @@ from querier.config import (
 from querier.data.datamodule import QuerierData
 from querier.data_config import DataConfig
 from querier.decoder_config import DecoderConfig
+from querier.errors import InputError
 from querier.methods.registry import build_conditioner, fit_conditioner
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule
@@ -130,8 +132,16 @@ class CommandLineModule(QuerierModule):
 
 
 def main(arguments: list[str] | None = None) -> LightningCLI:
-    """Run Lightning's command line."""
-    return LightningCLI(CommandLineModule, seed_everything_default=0, args=arguments)
+    """Run Lightning's command line.
+
+    Raises:
+        SystemExit: What was given cannot be used; the code is 2, and the reason is said.
+    """
+    try:
+        return LightningCLI(CommandLineModule, seed_everything_default=0, args=arguments)
+    except InputError as error:
+        sys.stderr.write(f"querier: {error}\n")
+        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":

@@ -148,6 +148,14 @@ class Run:
             raise InputError(f"{self.folder} is not finished; run the same `querier fit` again, it goes on")
 
 
+class FinishedBefore(InputError):
+    """The run that was asked for is there."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"{run.folder} is finished; overwrite=true trains it again, `querier test` scores it")
+        self.run = run
+
+
 def run_digest(config: Config, data_digest: str) -> str:
     """Eight letters that name all that training depends on.
 
@@ -201,7 +209,7 @@ def place_run(config: Config, data_digest: str) -> Run:
             "give another name=, or overwrite=true to replace it"
         )
     if card.get("status") == FINISHED:
-        raise InputError(f"{run.folder} is finished; overwrite=true trains it again, `querier test` scores it")
+        raise FinishedBefore(run)
     return run
 
 

@@ -28,6 +28,7 @@ from querier.commands.prepare import read_corpus, said_once
 from querier.commands.progress import Progress
 from querier.commands.test import Parts, reads, refuse_failed, say_other_pairs, scored_rows
 from querier.config import Config, to_plain
+from querier.errors import InputError
 from querier.evaluation.comparison import LEVEL, PERSONAL, SEEDS, Comparison, Difference, compare
 from querier.evaluation.evaluate import settings_of
 from querier.evaluation.results import Record
@@ -83,6 +84,7 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
     configs = table_configs(options, overrides)  # all checked before any runs
     parts = Parts(dependence=options.dependence, bertscore=options.bertscore)
     check_place(Path(options.output) / "compare" / (options.name or ""))
+    check_kept(Path(options.output) / "compare", options)
     with said_once(), Progress(options.trainer.enable_progress_bar is not False) as progress:
         runs: dict[str, list[Run]] = {}
         digests: dict[str, str] = {}
@@ -117,6 +119,24 @@ def run_compare(options: CompareOptions, overrides: Sequence[str] = ()) -> Path:
             for one, rows in zip(trained, records[label], strict=True):
                 refuse_failed(one, rows, options.evaluation.split)
     return folder
+
+
+def check_kept(folder: Path, options: CompareOptions) -> None:
+    """Refuse a name under which a comparison stands of which this one lacks a row or a seed.
+
+    Raises:
+        InputError: With what would be lost.
+    """
+    if not options.name or not (path := folder / options.name / "results.json").is_file():
+        return
+    old = json.loads(path.read_text(encoding="utf-8"))
+    lost = [f"`{label}`" for label in old["methods"] if label not in options.methods]
+    lost += [f"seed {seed}" for seed in old["seeds"] if seed not in options.seeds]
+    if lost:
+        raise InputError(
+            f"{path.parent} holds a comparison with {', '.join(lost)}, which this one would replace; give another "
+            "name=, or remove that folder"
+        )
 
 
 def row_configs(label: str, options: CompareOptions, overrides: Sequence[str]) -> list[Config]:

@@ -143,6 +143,11 @@ def job_overrides() -> list[str] | None:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
 
 
+def in_sweep() -> bool:
+    """Whether the command that runs is a job of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
 class Refusal(SystemExit):
     """An `InputError` on its way out of Hydra."""
 
@@ -222,9 +227,8 @@ def _quoted_items(value: str) -> str:
 
 def placed(options: Any) -> Any:
     """Options of a job of a sweep; those of a command that makes runs, with its output under the sweep's folder."""
-    settings = HydraConfig.get()
-    if settings.mode is RunMode.MULTIRUN and isinstance(options, FitOptions | PrepareOptions):
-        options.output = str(Path(settings.sweep.dir))
+    if in_sweep() and isinstance(options, FitOptions | PrepareOptions):
+        options.output = str(Path(HydraConfig.get().sweep.dir))
         options.name = None  # each job has a name of its own: its method and the digest of its settings
     return options
 

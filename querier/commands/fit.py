@@ -20,7 +20,7 @@ import torch
 from querier.choices import Model
 from querier.commands.base import base_folder
 from querier.commands.callbacks import Counts, MetricsFile, callbacks, loggers
-from querier.commands.compose import job_overrides
+from querier.commands.compose import in_sweep, job_overrides
 from querier.commands.doubts import say_doubts, say_idle
 from querier.commands.options import FitOptions
 from querier.commands.prepare import encoder, prepare_corpus, read_corpus
@@ -37,7 +37,7 @@ from querier.methods.registry import build_conditioner, conditions, fit_conditio
 from querier.models.decoder import build_decoder
 from querier.module import QuerierModule
 from querier.responder import save_module
-from querier.run import FINISHED, Run, open_run, place_run
+from querier.run import FINISHED, FinishedBefore, Run, open_run, place_run
 from querier.types import EncodeTexts, Split
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,14 @@ class FitResult:
 def run(options: FitOptions) -> float | None:
     """Train; returns what a sweep optimises: the best value of `stopping.monitor`."""
     say_idle(options, job_overrides() or [])
-    result = run_fit(plain_config(options))
+    try:
+        result = run_fit(plain_config(options))
+    except FinishedBefore as error:
+        if not in_sweep():
+            raise
+        log.info("%s is finished", error.run.folder)  # a sweep that was interrupted goes on with the others
+        best: float | None = error.run.card()["best"].get(options.stopping.monitor)
+        return best
     if not result.steps and trains(options):
         log.warning("untrained: not one step was taken; raise trainer.max_epochs or trainer.max_steps")
     log.info(

@@ -177,6 +177,9 @@ def test_each_question_has_a_folder_and_what_older_code_tested_is_said(
     assert f"0123abc: rpg ({one.parent.name})" in said
     again = json.loads((tmp_path / "outputs" / "compare" / "again" / "results.json").read_text())
     assert again["tested"]["rpg"][0].endswith("0123abc")
+    for fewer, lost in (("methods=[rpg]", "`zero_shot`"), ("seeds=[1]", "seed 0")):
+        assert main([*given, "name=again", fewer]) == 2
+        assert f"holds a comparison with {lost}, which this one would replace" in capsys.readouterr().err
     assert again["tested"]["zero_shot"] == found[0]["tested"]["zero_shot"] != again["tested"]["rpg"]
 
 

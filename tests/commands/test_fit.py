@@ -124,8 +124,19 @@ def test_other_methods_go_the_same_way(work: Path, method: str) -> None:
 
 def test_a_sweep_runs_each_value_and_returns_what_it_optimises(work: Path) -> None:
     assert main(["fit", *settings(work), "trainer.max_epochs=1", "method=ft", "seed=0,1", "-m"]) == 0
-    runs = sorted((work / "multirun" / "sweep").glob("ft-*/run.json"))
+    runs = sorted((work / "outputs" / "sweep").glob("ft-*/run.json"))
     assert sorted(json.loads(path.read_text())["config"]["seed"] for path in runs) == [0, 1]
+
+
+def test_a_sweep_goes_on_behind_the_runs_that_are_finished(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", *settings(work), "trainer.max_epochs=1", "method=ft", "name=long"]
+    assert main([*words, "seed=0", "-m"]) == 0
+    cards = {path: path.read_bytes() for path in (work / "outputs" / "long").glob("ft-*/run.json")}
+    capsys.readouterr()
+    assert main([*words, "seed=0,1", "-m"]) == 0
+    assert " is finished" in capsys.readouterr().err
+    assert all(path.read_bytes() == content for path, content in cards.items())
+    assert len(list((work / "outputs" / "long").glob("ft-*/run.json"))) == 2
 
 
 def test_a_smoke_run_writes_no_run(work: Path) -> None:
