@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from querier.config import STRONGEST, Config, from_plain, to_plain
 from querier.data.collate import collate
 from querier.data.history import Histories
+from querier.data.parsing import check_text
 from querier.data.preparation import Prepared
 from querier.data.requests import Exchange, Request, Requests, outside_request
 from querier.errors import InputError, check_range
@@ -203,7 +204,7 @@ class Responder:
         Raises:
             InputError: On an empty query, or a history that is not one.
         """
-        _check_text("query", query)
+        check_text(query, "query")
         past = self.history_of(querier) if history is None else [_exchange(pair) for pair in history]
         with self._alone:
             return outside_request(
@@ -248,7 +249,7 @@ class Responder:
             InputError: One of the three is no text, or empty.
         """
         for name, text in (("querier", querier), ("query", query), ("reply", reply)):
-            _check_text(name, text)
+            check_text(text, name)
         self._added.setdefault(querier, []).append(Exchange(query, reply))
 
     def forget(self, querier: str) -> None:
@@ -303,20 +304,9 @@ def _exchange(pair: Told) -> Exchange:
     if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
         raise InputError(f"history is a list of (query, reply) pairs of texts, oldest first; got {pair!r} in it")
     for text in pair:
-        _check_text("history", text)
+        check_text(text, "history")
     query, reply = pair
     return Exchange(query, reply)
-
-
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise InputError(f"{name}: must be text, got {value!r} ({type(value).__name__})")
-    if not value.strip():
-        raise InputError(f"{name} is empty; give some text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"{name}: holds half of a surrogate pair at character {error.start + 1}") from error
 
 
 def save_module(module: QuerierModule, clusters: Clusters, size: int, folder: Path) -> None:

@@ -176,7 +176,7 @@ def test_wrong_folders_and_queries_are_refused(loaded: Responder, runs: Path, tm
     with pytest.raises(InputError, match=r"holds no model.*parts\.json"):
         Responder.from_pretrained(tmp_path)
     for query in ("", "  \n"):
-        with pytest.raises(InputError, match="query is empty"):
+        with pytest.raises(InputError, match="query: must not be empty"):
             loaded.respond(query, "q1")
     copied = shutil.copytree(runs / "run", tmp_path / "run")
     card = copied / "run.json"
