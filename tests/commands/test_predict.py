@@ -44,7 +44,7 @@ def test_names_that_the_run_does_not_know_are_said(work: Path, capsys: pytest.Ca
 def test_prompts_that_are_too_long_are_counted(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write([json.dumps(GOOD[0]), *(json.dumps({"query": f"{number} " + "so long " * 2000}) for number in range(2))])
     assert main(["predict", *WORDS]) == 0
-    assert "2 prompts were longer than decoder.max_length=" in capsys.readouterr().err
+    assert "2 prompts were longer than decoder.max_length of the run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

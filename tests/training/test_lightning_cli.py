@@ -55,8 +55,8 @@ def test_a_checkpoint_without_frozen_weights_is_gone_on_with(words: list[str], t
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_cannot_be_used_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_used_is_said_in_a_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["fit", "--model.data.reader=jsonl", "--model.data.path=nope.jsonl", "--trainer.logger=false"])
+        main([*words, "--model.data.path=nope.jsonl"])
     assert stop.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("querier: data.path: no such file or folder: nope.jsonl")

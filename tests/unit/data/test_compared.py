@@ -15,7 +15,7 @@ from querier.data.requests import Exchange, Requests, outside_request
 from querier.errors import InputError
 from querier.types import ComparedItems, Items, Split
 
-DEP: dict[str, Any] = {"conditioning": {"model": "dep", "kind": "soft_prompt"}}
+DEP: dict[str, Any] = {"conditioning": {"model": "dep", "kind": "soft_prompt"}, "prompt": {"source": "own"}}
 STILL = {"history": 6, "history_dropout": 0.0}
 
 
