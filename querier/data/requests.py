@@ -205,9 +205,7 @@ class Requests:
 
     def matched(self, row: int, epoch: int = 0) -> Request:
         """The request of a dialogue with its own querier's history."""
-        history = self.history_rows(row, epoch)
-        check_no_leak(self.corpus, row, history, own=self.own)
-        return self.of(row, history)
+        return self.of(row, self.history_rows(row, epoch), own=self.own)
 
     def each(self, wanted: Sequence[Wanted]) -> list[Request | Unanswered]:
         """The requests of many dialogues as `of` builds them, or why there is none.
@@ -226,13 +224,14 @@ class Requests:
         with ThreadPoolExecutor(self.together) as pool:
             return list(pool.map(build, wanted))
 
-    def of(self, row: int, history: np.ndarray, name: str | None = None) -> Request:
+    def of(self, row: int, history: np.ndarray, name: str | None = None, own: bool = False) -> Request:
         """The request of a dialogue with any history: swapped, cut or empty.
 
         Args:
             row: The dialogue.
             history: Rows, newest first, (n,) int64.
             name: Shown for the querier; None for the true name.
+            own: Whether the history must be the querier's own.
 
         Raises:
             InputError: An item or a neighbour is not strictly earlier than the query, or is of its scene; a neighbour
@@ -241,7 +240,7 @@ class Requests:
         prepared, corpus = self.prepared, self.corpus
         history = np.asarray(history, dtype=np.int64)[: self.limit]
         neighbours = self.neighbour_rows(row)
-        check_no_leak(corpus, row, history, own=False)
+        check_no_leak(corpus, row, history, own)
         check_neighbours(corpus, row, neighbours)
         responder = int(corpus.responder[row])
         return Request(
