@@ -11,7 +11,7 @@ from typing import Any
 
 from querier.commands.options import AnswerOptions
 from querier.commands.progress import Progress
-from querier.data.parsing import near_miss
+from querier.data.parsing import refuse_near_miss
 from querier.data.readers import parse_json
 from querier.errors import InputError
 from querier.responder import Responder
@@ -116,13 +116,10 @@ def question(record: Mapping[str, Any]) -> Question:
     Raises:
         InputError: A field that is missing, of the wrong type, or nearly the name of one.
     """
+    lacking = tuple(field for field in FIELDS if field not in record)
     for name in record:
-        known = None if name in FIELDS else near_miss(name, [field for field in FIELDS if field not in record])
-        if known:
-            raise InputError(
-                f"field `{name}`: unknown, and too close to `{known}` to be meant otherwise; rename it to `{known}`, "
-                "or give it a name of its own"
-            )
+        if name not in FIELDS:
+            refuse_near_miss(name, lacking)
     history = record.get("history")
     if history is not None and not isinstance(history, list):
         raise InputError(f"field `history` must be a list of query and reply, got {type(history).__name__}")

@@ -11,6 +11,7 @@ import difflib
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from querier.errors import InputError
@@ -157,12 +158,7 @@ class Parser:
         if name not in self._sources and name not in FIELDS:
             there = {*record, *self.fields}
             there |= {"turns"} if "query" in there else {"query", "reply"} if "turns" in there else set()
-            known = near_miss(name, [field for field in FIELDS if field not in there])
-            if known:
-                raise InputError(
-                    f"field `{name}`: unknown, and too close to `{known}` to be meant otherwise; rename it to "
-                    f"`{known}`, or say data.fields.{known}={name}, or give it a name of its own"
-                )
+            refuse_near_miss(name, tuple(field for field in FIELDS if field not in there), mapped=True)
         self._names.add(name)
 
     def _check_needed(self, values: Mapping[str, Any], record: Mapping[str, Any]) -> None:
@@ -312,7 +308,8 @@ def check_speakers(turns: Sequence[Turn], querier: str, responder: str, place: s
         raise InputError(f"{place}: no turn before the reply is the querier's ({querier!r}); a query is needed")
 
 
-def near_miss(name: str, known: Iterable[str]) -> str | None:
+@lru_cache(maxsize=4096)  # the same names come with every record
+def near_miss(name: str, known: tuple[str, ...]) -> str | None:
     """The known name that `name` is probably a misspelling of, if any.
 
     Very short names (`id`) are only compared without regard to case and signs: `uid` and `pid` are names of their own.
@@ -330,6 +327,20 @@ def near_miss(name: str, known: Iterable[str]) -> str | None:
         if len(candidate) > 2 and ratio > score:
             best, score = candidate, ratio
     return best
+
+
+def refuse_near_miss(name: str, fields: tuple[str, ...], mapped: bool = False) -> None:
+    """Refuse a field's name that is probably a misspelling of one of `fields`, which the record lacks.
+
+    Raises:
+        InputError: With the field that is probably meant, and if `mapped`, how `data.fields` may say so.
+    """
+    if known := near_miss(name, fields):
+        say = f" or say data.fields.{known}={name}," if mapped else ""
+        raise InputError(
+            f"field `{name}`: unknown, and too close to `{known}` to be meant otherwise; rename it to `{known}`,{say} "
+            "or give it a name of its own"
+        )
 
 
 def nearest_first(name: str, known: Iterable[str]) -> list[str]:
@@ -375,7 +386,7 @@ def _absent(value: object) -> bool:
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = near_miss(name, known)
+    close = near_miss(name, tuple(known))
     return f" (did you mean `{close}`?)" if close else ""
 
 

@@ -40,7 +40,7 @@ class Template:
             InputError: With the names that there are.
         """
         for name in sorted(self.fields - set(known)):
-            near = near_miss(name, known)
+            near = near_miss(name, tuple(known))
             also = f" (did you mean {{{near}}}?)" if near else ""
             raise InputError(
                 f"{self.place} names {{{name}}}{also}, which no record has; they have {', '.join(sorted(known))}"
