@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,19 @@ def test_the_list_of_packages_is_the_folders() -> None:
     assert listed == folders | {"querier.conf", "querier.sample_data"}
     with_code = {path.parent for path in MODULES}
     assert all((folder / "__init__.py").is_file() for folder in with_code)
+
+
+def test_every_package_that_is_installed_is_used() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    required = {re.split(r"[<>=\\[]", line)[0].lower() for line in settings["options"]["install_requires"].split()}
+    modules: dict[str, set[str]] = {}
+    for module, names in packages_distributions().items():
+        for name in names:
+            modules.setdefault(name.lower().replace("_", "-"), set()).add(module)
+    used = {name.split(".")[0] for path in MODULES for name, _ in imported(path)}
+    texts = {node.value for path in MODULES for node in ast.walk(tree(path)) if isinstance(node, ast.Constant)}
+    assert not {name for name in required if not modules[name] & (used | texts)}  # a text: `find_spec("module")`
 
 
 def test_test_files_have_names_of_their_own() -> None:
