@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -77,6 +78,26 @@ def _replace_folder(new: Path, path: Path) -> None:
             os.rename(old, path)
         raise InputError(_unwritable(path, error)) from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path`; other processes wait until the block ends, or until this process does.
+
+    Args:
+        path: Of the file.
+        shared: Whether others that say so may hold it at the same time.
+        wait: Whether to wait for it.
+
+    Raises:
+        BlockingIOError: Another process holds it, and `wait` is not set.
+    """
+    with path.open("ab") as file:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def check_place(folder: Path) -> None:

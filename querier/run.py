@@ -15,7 +15,8 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
@@ -24,7 +25,7 @@ from typing import Any
 from querier import __version__
 from querier.config import Config, from_plain, to_plain
 from querier.errors import InputError
-from querier.files import check_place, write_atomic
+from querier.files import check_place, locked, write_atomic
 
 CARD = "run.json"
 RUNNING, FINISHED = "running", "finished"
@@ -132,6 +133,24 @@ class Run:
     def write(self, **entries: Any) -> None:
         """Add entries to the card, atomically."""
         write_json(self.folder / CARD, {**self.card(), **entries})
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no other process train this run until the block ends, or until this process does.
+
+        Raises:
+            InputError: Another one trains it.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder.with_name(f".{self.folder.name}.lock"), wait=False))
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.folder} is being trained by another process; wait until that has ended, or write "
+                    "elsewhere: give another output="
+                ) from error
+            yield
 
     @property
     def finished(self) -> bool:

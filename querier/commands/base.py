@@ -21,11 +21,10 @@ from querier.choices import DecoderKind, Train
 from querier.commands.prepare import say
 from querier.commands.progress import Progress
 from querier.config import Config, to_plain
-from querier.data.embeddings import locked
 from querier.data.records import Corpus
 from querier.decoder_config import DecoderConfig
 from querier.errors import InputError
-from querier.files import atomic_folder
+from querier.files import atomic_folder, locked
 from querier.methods.prompts import render_plain
 from querier.models.decoder import Decoder
 from querier.models.small import new_small_decoder, train_tokenizer

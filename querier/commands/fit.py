@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def run_fit(config: Config, progress: Progress | None = None, validate: bool = T
         validate: Whether a method that trains nothing is validated; one that trains always is.
 
     Raises:
-        InputError: On bad input, or when the run is finished and `overwrite` is not set.
+        InputError: On bad input; the run is finished and `overwrite` is not set; another process trains it.
     """
     if progress is None:
         with Progress(config.trainer.enable_progress_bar is not False) as shown:
@@ -109,36 +110,37 @@ def run_fit(config: Config, progress: Progress | None = None, validate: bool = T
     smoke = bool(config.trainer.fast_dev_run)
     place = Run(_scratch(config)) if smoke else place_run(config, corpus.digest)
     trainer = _trainer(config, place, len(corpus.rows_in(Split.VALIDATION)) > 0, progress)
-    encode = encoder(config)
-    prepared = prepare_corpus(corpus, encode, config, progress)
-    seconds["prepare"] = time.monotonic() - begun
-    begun = time.monotonic()
-    base = base_folder(config, prepared.corpus, progress)
-    seconds["base"] = time.monotonic() - begun
-    begun = time.monotonic()
-    lightning.seed_everything(config.seed, verbose=False)
-    decoder = build_decoder(config.decoder, base)
-    conditioner = build_conditioner(config, decoder, len(prepared.clusters.centroids), encode.size)
-    if conditioner is not None:
-        fit_conditioner(conditioner, prepared)
-    module = QuerierModule(config, decoder, conditioner)
-    requests = build_requests(prepared, config)
-    data = QuerierData(requests, config, decoder.score_tokens, conditioner is not None)
-    if not smoke:  # an older run is replaced only now that all that may refuse has been built
-        open_run(_ranked(config), corpus.digest)
-        trainer.loggers = loggers(config, place)
-    metrics: dict[str, float] = {}
-    if trains(config):
-        metrics = _train(trainer, module, data, config, place)
-    elif validate:
-        metrics = _validate(trainer, module, data)
-    seconds["fit"] = time.monotonic() - begun
-    say_passed_over(module, data)
-    counts = next(callback for callback in trainer.callbacks if isinstance(callback, Counts))  # type: ignore[attr-defined]  # set by Lightning
-    result = FitResult(place, metrics, seconds, trainer.global_step, counts.tokens)
-    if trainer.is_global_zero and not smoke:
-        _finish(result, module, prepared, encode)
-    return result
+    with place.held() if _first_process() and not smoke else nullcontext():
+        encode = encoder(config)
+        prepared = prepare_corpus(corpus, encode, config, progress)
+        seconds["prepare"] = time.monotonic() - begun
+        begun = time.monotonic()
+        base = base_folder(config, prepared.corpus, progress)
+        seconds["base"] = time.monotonic() - begun
+        begun = time.monotonic()
+        lightning.seed_everything(config.seed, verbose=False)
+        decoder = build_decoder(config.decoder, base)
+        conditioner = build_conditioner(config, decoder, len(prepared.clusters.centroids), encode.size)
+        if conditioner is not None:
+            fit_conditioner(conditioner, prepared)
+        module = QuerierModule(config, decoder, conditioner)
+        requests = build_requests(prepared, config)
+        data = QuerierData(requests, config, decoder.score_tokens, conditioner is not None)
+        if not smoke:  # an older run is replaced only now that all that may refuse has been built
+            open_run(_ranked(config), corpus.digest)
+            trainer.loggers = loggers(config, place)
+        metrics: dict[str, float] = {}
+        if trains(config):
+            metrics = _train(trainer, module, data, config, place)
+        elif validate:
+            metrics = _validate(trainer, module, data)
+        seconds["fit"] = time.monotonic() - begun
+        say_passed_over(module, data)
+        counts = next(callback for callback in trainer.callbacks if isinstance(callback, Counts))  # type: ignore[attr-defined]  # set by Lightning
+        result = FitResult(place, metrics, seconds, trainer.global_step, counts.tokens)
+        if trainer.is_global_zero and not smoke:
+            _finish(result, module, prepared, encode)
+        return result
 
 
 def plain_config(options: Config) -> Config:
@@ -296,8 +298,12 @@ def _finish(result: FitResult, module: QuerierModule, prepared: Prepared, encode
 
 def _ranked(config: Config) -> Config:
     """The configuration for this process: only the first one may replace an older run."""
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("RANK", "0")) == 0
-    return config if first else replace(config, overwrite=False)
+    return config if _first_process() else replace(config, overwrite=False)
+
+
+def _first_process() -> bool:
+    """Whether this process is the one of its training that makes files."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("RANK", "0")) == 0
 
 
 def _scratch(config: Config) -> Path:

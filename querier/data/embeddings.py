@@ -7,16 +7,15 @@ whole key is the torn tail of a killed process, and the next writer cuts it off.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from querier.errors import InputError
+from querier.files import locked
 from querier.types import EncodeTexts
 
 KEY_BYTES = 32
@@ -128,22 +127,6 @@ class EmbeddingStore:
         self._known = _as_keys(_read(self._keys, count * KEY_BYTES))
         self._order = np.argsort(self._known[:, 0], kind="stable")
         self._sorted = self._known[self._order, 0]
-
-
-@contextmanager
-def locked(path: Path, shared: bool = False) -> Iterator[None]:
-    """Hold the lock file `path`; other processes wait until the block ends, or until this process does.
-
-    Args:
-        path: Of the file.
-        shared: Whether others that say so may hold it at the same time.
-    """
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def open_matrix(folder: Path, size: int) -> np.ndarray:

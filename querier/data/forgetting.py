@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from querier.data.embeddings import erase_rows, known_rows, locked, remove_store, rows_digest
+from querier.data.embeddings import erase_rows, known_rows, remove_store, rows_digest
 from querier.data.records import Corpus
 from querier.errors import InputError
-from querier.files import atomic_folder
+from querier.files import atomic_folder, locked
 
 ROWS = ("neighbours", "near", "contrast")  # arrays that hold rows of the corpus
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from querier.choices import Pool
 from querier.config import Config, to_plain
-from querier.data.embeddings import EmbeddingStore, Progress, locked, open_matrix, rows_digest
+from querier.data.embeddings import EmbeddingStore, Progress, open_matrix, rows_digest
 from querier.data.records import Corpus
 from querier.data.stylometry import stylometries
 from querier.errors import InputError
-from querier.files import atomic_folder, check_place
+from querier.files import atomic_folder, check_place, locked
 from querier.neighbours.clusters import Clusters, fit_clusters
 from querier.neighbours.contrast_users import ContrastUsers, Rows, find_contrast_users, no_contrast_users
 from querier.neighbours.index import PoolIndex

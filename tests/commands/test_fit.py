@@ -23,6 +23,7 @@ from querier.commands.compose import compose
 from querier.commands.fit import plain_config, run_fit
 from querier.config import Config
 from querier.module import QuerierModule
+from querier.run import Run
 
 
 def settings(folder: Path) -> list[str]:
@@ -54,6 +55,14 @@ def test_a_finished_run_is_not_replaced_unasked(work: Path, capsys: pytest.Captu
     before = weights(work)
     assert main(["fit", *settings(work), "name=run"]) == 2
     assert "overwrite=true" in capsys.readouterr().err
+    assert weights(work) == before
+
+
+def test_two_processes_do_not_train_one_run_at_once(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = weights(work)
+    with Run(work / "outputs" / "run").held():
+        assert main(["fit", *settings(work), "name=run", "overwrite=true"]) == 2
+    assert "is being trained by another process; wait until that has ended" in capsys.readouterr().err
     assert weights(work) == before
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,15 @@ from querier.choices import Profile
 from querier.config import Config, DataConfig, EvaluationConfig, OptimConfig, PromptConfig, TrainerConfig
 from querier.errors import InputError
 from querier.run import FINISHED, Run, check_name, find_run, open_run, place_run, run_digest
+
+HOLD = """
+import sys
+from pathlib import Path
+from querier.run import Run
+with Run(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def config(tmp_path: Path, **changes: object) -> Config:
@@ -130,6 +141,26 @@ def test_the_cache_of_a_run_is_known_from_anywhere(tmp_path: Path, monkeypatch: 
     (tmp_path / "moved" / "outputs" / "cache").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "moved")
     assert run.cache == Path("outputs/cache")  # of the settings, where the first place is gone
+
+
+def test_a_run_is_held_by_one_process_until_that_ends(tmp_path: Path) -> None:
+    run = Run(tmp_path / "runs" / "a")
+    words = [sys.executable, "-c", HOLD, str(run.folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another process"), run.held():
+            pass
+        with Run(tmp_path / "runs" / "b").held():
+            pass
+        other.kill()
+    with run.held():
+        assert not run.folder.exists()  # to hold it makes no run
+
+
+def test_what_goes_wrong_while_a_run_is_held_is_not_taken_for_another_process(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError), Run(tmp_path / "a").held():
+        raise BlockingIOError
 
 
 def test_an_unreadable_card_is_said(tmp_path: Path) -> None:

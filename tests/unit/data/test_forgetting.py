@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from querier.config import Config, TowersConfig
-from querier.data.embeddings import EmbeddingStore, locked, remove_store
+from querier.data.embeddings import EmbeddingStore, remove_store
 from querier.data.forgetting import forget, without
 from querier.data.preparation import Prepared, prepare
 from querier.data.records import Corpus
 from querier.errors import InputError
+from querier.files import locked
 from querier.types import Dialogue, Split, Turn
 
 ROOT = Path(__file__).parents[3]
