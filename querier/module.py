@@ -42,6 +42,9 @@ class QuerierModule(lightning.LightningModule):
         self.decoder = decoder
         self.conditioner = conditioner
         self.save_hyperparameters({"config": to_plain(config)})
+        trainer = config.trainer  # in whose 16-mixed a CPU has bfloat16; and FSDP shards weights of one type alone
+        if MIXED.get(trainer.precision) is torch.bfloat16 and "fsdp" not in trainer.strategy:
+            decoder.hold_frozen_in(torch.bfloat16)
         self.strict_loading = False  # checkpoints hold what is trained, not a frozen decoder
         self._validation: list[tuple[float, int, int]] = []
 

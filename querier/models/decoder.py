@@ -7,7 +7,7 @@ labelled token: with a large vocabulary that layer is a good part of the cost, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from querier.models.geometry import Geometry, find_layers, measure, measure_embe
 from querier.models.injection import only, shifted, virtual_tokens
 from querier.models.loading import (
     add_adapter,
+    linear_parts,
     load_adapter,
     load_pretrained,
     save_adapter,
@@ -76,6 +77,7 @@ class Decoder(nn.Module):
         self.geometry = measure(self.bare, self.seq2seq)
         self.check_room(0)
         self.embedding_rms = measure_embedding(self.bare)
+        self._mixed: torch.dtype | None = None
         self._quickest: str = self.bare.config._attn_implementation  # without gradients: what transformers chose
         for gradients in (True, False):  # or a model that cannot would be found out in the first step
             self._attend(gradients)
@@ -89,6 +91,22 @@ class Decoder(nn.Module):
     def layers(self) -> nn.ModuleList:
         """The layers that a residual conditioning shifts."""
         return self._layers[0]
+
+    def hold_frozen_in(self, dtype: torch.dtype) -> None:
+        """Keep the frozen weights that mixed precision rounds, those of the linear layers, as it rounds them.
+
+        The results are the same to the bit. But autocast rounds a frozen weight anew in each pass, as its cache is for
+        trained ones alone, and for a pass over one token that is most of the work; and half of the memory is saved.
+        From here on the decoder computes in mixed precision, whether its caller says so or not. Weights that `save`
+        writes stay as they are.
+        """
+        if self._saves_weights:
+            return
+        for part in linear_parts(self.bare):
+            for value in part.parameters(recurse=False):
+                if not value.requires_grad and value.dtype == torch.float32:
+                    value.data = value.data.to(dtype)
+                    self._mixed = dtype
 
     def check_room(self, vectors: int) -> None:
         """Refuse a token budget for which the model has not enough positions.
@@ -171,9 +189,15 @@ class Decoder(nn.Module):
         prepare = seq2seq_inputs if self.seq2seq else causal_inputs
         self._attend(torch.is_grad_enabled())
         inputs = prepare(self.bare, tokens, conditioning)
-        with shifted(self.layers, None if conditioning is None else conditioning.residual):
+        with self._arithmetic(), shifted(self.layers, None if conditioning is None else conditioning.residual):
             logits: Tensor = self.bare(**inputs).logits
         return logits
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        """Mixed precision where weights are held for it and the caller has not chosen it already."""
+        kind = self.bare.device.type
+        chosen = self._mixed is None or torch.is_autocast_enabled(kind)
+        return nullcontext() if chosen else torch.autocast(kind, self._mixed)
 
     @torch.no_grad()
     def generate(
@@ -194,7 +218,8 @@ class Decoder(nn.Module):
         training = self.training
         self.eval()
         self._attend(gradients=False)
-        ids = generate_ids(self, tokens, conditioning, max_new_tokens, sampling)
+        with self._arithmetic():
+            ids = generate_ids(self, tokens, conditioning, max_new_tokens, sampling)
         self.train(training)
         return self.tokens.texts(ids)
 
@@ -215,7 +240,7 @@ class Decoder(nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if self.config.kind is DecoderKind.small or self.config.train is Train.full:
+        if self._saves_weights:
             save_weights(self.model, folder)
         if self.config.train is Train.lora:
             save_adapter(self.model, folder)
@@ -229,6 +254,10 @@ class Decoder(nn.Module):
             InputError: Where the weights are not there.
         """
         return build_decoder(config, Path(folder))
+
+    @property
+    def _saves_weights(self) -> bool:
+        return self.config.kind is DecoderKind.small or self.config.train is Train.full
 
     def _attend(self, gradients: bool) -> None:
         """Compute attention as configured where gradients are taken: only its backward is ever better unfused."""

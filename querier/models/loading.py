@@ -81,16 +81,21 @@ def adapted_layers(model: nn.Module) -> tuple[list[str], bool]:
     Raises:
         InputError: Where the layers hold no linear module.
     """
+    inside = {id(part) for part in linear_parts(model)}
+    found = {name: part for name, part in model.named_modules() if id(part) in inside}
+    if not found:
+        raise InputError(f"train=lora: the layers of {type(model).__name__} hold no linear modules; use frozen or full")
+    return sorted(found), all(isinstance(part, Conv1D) for part in found.values())
+
+
+def linear_parts(model: nn.Module) -> list[nn.Module]:
+    """The linear modules inside a model's layers; of a seq2seq model those of its encoder too."""
     whole: Any = model
     seq2seq = bool(whole.config.is_encoder_decoder)
     roots: list[nn.Module] = [find_layers(model, seq2seq)]
     if seq2seq:
         roots.append(whole.get_encoder())
-    inside = {id(part) for root in roots for part in root.modules() if isinstance(part, (nn.Linear, Conv1D))}
-    found = {name: part for name, part in model.named_modules() if id(part) in inside}
-    if not found:
-        raise InputError(f"train=lora: the layers of {type(model).__name__} hold no linear modules; use frozen or full")
-    return sorted(found), all(isinstance(part, Conv1D) for part in found.values())
+    return [part for root in roots for part in root.modules() if isinstance(part, (nn.Linear, Conv1D))]
 
 
 def save_weights(model: Any, folder: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,40 @@ def bare_logits(decoder: Decoder, tokens: Tokens) -> Tensor:
         labels = tokens.labels.masked_fill(tokens.labels < 0, 2)
         inputs["decoder_input_ids"] = torch.cat([torch.full_like(labels[:, :1], 2), labels[:, :-1]], dim=1)
     return decoder.model(**inputs).logits
+
+
+@pytest.mark.parametrize("train", [Train.lora, Train.frozen])
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "gpt_neo", "mpt", "bart"])
+def test_frozen_weights_held_as_mixed_precision_rounds_them_change_no_bit(architecture: str, train: Train) -> None:
+    plain, held = (tiny_decoder(architecture, train, rows_at_once=2) for _ in range(2))
+    held.hold_frozen_in(torch.bfloat16)
+    values = {name: value.dtype for name, value in held.bare.named_parameters()}
+    assert {value for name, value in values.items() if "lora_" in name} <= {torch.float32}
+    assert held.bare.get_output_embeddings().weight.dtype == torch.float32
+    assert any(value.dtype == torch.bfloat16 for value in held.layers.parameters())
+    tokens, prompts = held.score_tokens(tiny_rendered(4)), held.prompt_tokens(tiny_rendered(4))
+    shift = Conditioning(residual=list(torch.randn(2, 4, 1, 32, generator=torch.Generator().manual_seed(1)).unbind()))
+    for conditioning in (None, shift):
+        numbers, replies = [], []
+        for decoder in (plain, held):
+            with torch.autocast("cpu", torch.bfloat16):
+                trained = decoder.log_prob(tokens, conditioning)
+            if train is Train.lora:
+                trained.sum().backward()
+            with torch.autocast("cpu", torch.bfloat16) if decoder is plain else nullcontext():  # it does so by itself
+                with torch.no_grad():
+                    scored = decoder.log_prob(tokens, conditioning)
+                replies.append(decoder.generate(prompts, conditioning, 5))
+            numbers.append([trained.detach(), scored, *(value.grad for value in decoder.trainable())])
+        torch.testing.assert_close(numbers[1], numbers[0], rtol=0, atol=0)
+        assert replies[1] == replies[0]
+
+
+@pytest.mark.parametrize("changes", [{"kind": DecoderKind.small, "train": Train.lora}, {"train": Train.full}])
+def test_weights_that_are_saved_or_trained_are_held_in_full(changes: dict[str, Any]) -> None:
+    decoder = tiny_decoder(**changes)
+    decoder.hold_frozen_in(torch.bfloat16)
+    assert {value.dtype for value in decoder.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
