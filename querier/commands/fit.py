@@ -110,8 +110,8 @@ def run_fit(config: Config, progress: Progress | None = None, validate: bool = T
     smoke = bool(config.trainer.fast_dev_run)
     place = Run(_scratch(config)) if smoke else place_run(config, corpus.digest)
     trainer = _trainer(config, place, len(corpus.rows_in(Split.VALIDATION)) > 0, progress)
+    encode = encoder(config)
     with place.held() if _first_process() and not smoke else nullcontext():
-        encode = encoder(config)
         prepared = prepare_corpus(corpus, encode, config, progress)
         seconds["prepare"] = time.monotonic() - begun
         begun = time.monotonic()
