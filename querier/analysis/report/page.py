@@ -31,6 +31,8 @@ from querier.analysis.report.templates import page
 from querier.errors import InputError
 from querier.files import write_atomic
 
+MARK, HEAD = b'<meta name="generator" content="querier">', 1000  # in the first bytes of every report
+
 Section = Callable[[Report], tuple[str, Markup] | None]
 
 SECTIONS: tuple[Section, ...] = (
@@ -62,17 +64,21 @@ def render(report: Report, sections: Sequence[Section] = SECTIONS) -> str:
 
 
 def write_report(report: Report, into: Path) -> Path:
-    """Write the page; one that stands there is replaced.
+    """Write the page; a report that stands there is replaced, any other file is not.
 
     Args:
         report: What it is about.
         into: A file whose name ends in `.html`.
 
     Raises:
-        InputError: Another ending, or a place that cannot be written.
+        InputError: Another ending, a file that is no report, or a place that cannot be written.
     """
     if into.suffix != ".html":
         raise InputError(f"into={into} must end in .html; a report is one HTML file")
+    if into.is_file() and MARK not in into.read_bytes()[:HEAD]:
+        raise InputError(
+            f"into={into} holds another page, which no report may replace; give another name, or remove it"
+        )
     # Texts of a log may hold halves of letters, which no encoding can write.
     write_atomic(into, render(report).encode("utf-8", "replace"))
     return into

@@ -402,6 +402,16 @@ def test_runs_that_cannot_be_shown_are_refused(output: Path, tmp_path: Path) -> 
         write_report(gather(["a"], str(output)), tmp_path / "file" / "page.html")
 
 
+def test_a_report_replaces_a_report_and_no_other_page(output: Path, tmp_path: Path) -> None:
+    write_run(output / "a")
+    first = write_report(gather(["a"], str(output)), tmp_path / "page.html").read_bytes()
+    assert write_report(gather(["a"], str(output)), tmp_path / "page.html").read_bytes() == first
+    (tmp_path / "mine.html").write_text("<!DOCTYPE html><title>querier, my notes</title>")
+    with pytest.raises(InputError, match=r"mine\.html holds another page.*give another name"):
+        write_report(gather(["a"], str(output)), tmp_path / "mine.html")
+    assert "my notes" in (tmp_path / "mine.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
