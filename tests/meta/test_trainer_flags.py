@@ -8,6 +8,7 @@ from dataclasses import fields
 import lightning
 import pytest
 import torch
+from tiny import tiny_decoder
 
 from querier.config import Config
 from querier.module import QuerierModule
@@ -34,7 +35,7 @@ def test_defaults_are_the_trainers_but_for_those_with_a_comment() -> None:
 @pytest.mark.parametrize("given", [*ALIASES, 16, 32, *PRECISIONS, None])
 def test_scores_are_taken_in_what_the_trainer_takes_a_precision_for(given: str | int | None) -> None:
     trainer = lightning.Trainer(precision=given, accelerator="cpu", logger=False, enable_checkpointing=False)
-    module = QuerierModule(Config(trainer=TrainerConfig(precision=given)), torch.nn.Identity(), None)
+    module = QuerierModule(Config(trainer=TrainerConfig(precision=given)), tiny_decoder(), None)
     layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
     with trainer.precision_plugin.forward_context():
         wanted = layer(x)
