@@ -1,4 +1,4 @@
-"""Writing files so that a killed process leaves either the old content or the new one, never half of it."""
+"""Writing files: a killed process leaves the old content or the new one, never half; locks let one process write."""
 
 from __future__ import annotations
 

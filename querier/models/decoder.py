@@ -96,7 +96,7 @@ class Decoder(nn.Module):
         """Keep the frozen weights that mixed precision rounds, those of the linear layers, as it rounds them.
 
         The results are the same to the bit. But autocast rounds a frozen weight anew in each pass, as its cache is for
-        trained ones alone, and for a pass over one token that is most of the work; and half of the memory is saved.
+        trained ones alone, which is a third of the work of writing a token on a CPU; and half of their memory is saved.
         From here on the decoder computes in mixed precision, whether its caller says so or not. Weights that `save`
         writes stay as they are.
         """
